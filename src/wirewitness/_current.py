@@ -1,0 +1,206 @@
+"""
+One dispatch, and the ContextVar that holds the current one.
+"""
+
+from __future__ import annotations
+
+import time
+
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+from wirewitness.core.exchange import Address, Exchange
+from wirewitness.core.outcome import Outcome, Reason
+from wirewitness.core.payload import Payload
+from wirewitness.core.settlement import Settlement
+from wirewitness.core.verdict import Evidence, Verdict
+
+
+class Attempt(Protocol):
+    """
+    What a tap hangs on a dispatch when a request begins, and fills in until it's over.
+    """
+
+    @property
+    def over(self) -> bool:
+        """Whether a response or a failure has ended it."""
+
+    def exchange(self, resend_count: int) -> Exchange:
+        """What is known of it by now."""
+
+
+class Owner(Protocol):
+    """
+    Whoever opened a dispatch, and settles it.
+    """
+
+    def reconsider(self, dispatch: Dispatch) -> None:
+        """Late evidence has come in."""
+
+    def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
+        """No more evidence is waited for."""
+
+    def ignores_requests(self, dispatch: Dispatch) -> bool:
+        """Whether requests made right now are nobody's business, such as those of a telemetry exporter."""
+
+
+class Dispatch:
+    """
+    One call of a dispatcher: the only object here that changes.
+
+    Attributes:
+        name: The dispatcher's name.
+        method: The HTTP method that the caller asked for, or an empty string.
+        target: Where the caller asked it to go, or None.
+        payload: What was meant, or None where it couldn't be known.
+        unknown: Why there's no payload, if there's none.
+        source: The very object that the payload was read from.
+        started_ns: When the call began, Unix nanoseconds.
+        duration: Seconds from the call's begin to its return, or to its last evidence if that came later.
+        settlement: How it ended; None while it hasn't.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_clock",
+        "_exchanges",
+        "deadline",
+        "duration",
+        "method",
+        "name",
+        "open",
+        "owner",
+        "parent",
+        "payload",
+        "settlement",
+        "source",
+        "started_ns",
+        "target",
+        "token",
+        "trace",
+        "unknown",
+    )
+
+    def __init__(  # noqa: PLR0913 -- one call, one place that makes it
+        self,
+        name: str,
+        owner: Owner,
+        *,
+        method: str = "",
+        target: Address | None = None,
+        payload: Payload | None = None,
+        unknown: Reason = Reason.UNKNOWN_PAYLOAD,
+        source: object = None,
+        parent: Dispatch | None = None,
+    ) -> None:
+        self.name = name
+        self.owner = owner
+        self.method = method
+        self.target = target
+        self.payload = payload
+        self.unknown = unknown
+        self.source = source
+        self.parent = parent
+        self.open = True
+        self.trace: Any = None
+        self.token: Any = None
+        self.deadline = 0.0
+        self.duration = 0.0
+        self.settlement: Settlement | None = None
+        self._attempts: list[Attempt] = []
+        self._exchanges: tuple[Exchange, ...] | None = None
+        self.started_ns = time.time_ns()
+        self._clock = time.perf_counter()
+
+    def attach(self, attempt: Attempt) -> None:
+        """
+        Count a request as made for this dispatch, and for those that it is nested in.
+        """
+        self._attempts.append(attempt)
+        if self.parent is not None and self.parent.open:
+            self.parent.attach(attempt)
+
+    def detach(self, attempt: Attempt) -> None:
+        """
+        Take a request back that turned out to be another dispatch's.
+        """
+        if attempt in self._attempts:
+            self._attempts.remove(attempt)
+        if self.parent is not None:
+            self.parent.detach(attempt)
+
+    def touch(self) -> None:
+        """
+        Something happened: the dispatch lasts at least until now.
+        """
+        self.duration = time.perf_counter() - self._clock
+
+    @property
+    def body(self) -> bytes:
+        """The payload's bytes, empty where it couldn't be known."""
+        return b"" if self.payload is None else self.payload.body
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way for it."""
+        return any(not attempt.over for attempt in self._attempts)
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """The requests made for it, in order."""
+        if self._exchanges is not None:
+            return self._exchanges
+        return tuple(attempt.exchange(index) for index, attempt in enumerate(self._attempts))
+
+    def end(self, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> None:
+        """
+        Close the record: what it was judged by, and how.
+        """
+        self._exchanges = exchanges
+        self._attempts = []
+        self.settlement = settlement
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it hasn't."""
+        return None if self.settlement is None else self.settlement.outcome
+
+    @property
+    def verdict(self) -> Verdict:
+        """What happened to the payload; ``UNOBSERVED`` while nothing is known."""
+        return Verdict.UNOBSERVED if self.settlement is None else self.settlement.verdict
+
+    @property
+    def evidence(self) -> Evidence:
+        """How far the payload was followed."""
+        return Evidence.CALL if self.settlement is None else self.settlement.evidence
+
+    @property
+    def reason(self) -> Reason:
+        """Why it ended as it did."""
+        return Reason.NONE if self.settlement is None else self.settlement.reason
+
+    @property
+    def offset(self) -> int | None:
+        """Index of the first byte that the wire didn't carry, for an ``ALTERED`` whose bytes differ."""
+        return None if self.settlement is None else self.settlement.offset
+
+    def __repr__(self) -> str:
+        if self.settlement is None:
+            return f"<Dispatch {self.name} pending>"
+        ended = self.settlement
+        words = (ended.outcome.name, ended.verdict.name, ended.evidence.value, ended.reason.value)
+        return f"<Dispatch {self.name} {' '.join(word for word in words if word)}>"
+
+
+CURRENT: Final[ContextVar[Dispatch | None]] = ContextVar("wirewitness_current", default=None)
+
+
+def current() -> Dispatch | None:
+    """
+    The dispatch whose inner call runs in this context, or None.
+
+    A context copied into a task or thread can outlive the call; then the dispatch in it no longer counts.
+    """
+    dispatch = CURRENT.get()
+    return dispatch if dispatch is not None and dispatch.open else None

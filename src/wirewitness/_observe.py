@@ -1,0 +1,225 @@
+"""
+One dispatch under observation: accept, open, close, settle.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import functools
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from wirewitness._current import CURRENT, Dispatch, current
+from wirewitness._flights import FLIGHTS
+from wirewitness._guard import fail_open
+from wirewitness.core.exchange import Exchange, address_of
+from wirewitness.core.outcome import Outcome, Reason
+from wirewitness.core.payload import QUERY_METHODS, Encode, Payload, freeze, freeze_query
+from wirewitness.core.settlement import Settlement, judge
+from wirewitness.core.verdict import Verdict
+from wirewitness.errors import IntegrityError, UnsupportedPayload
+from wirewitness.ledger import Ledger
+from wirewitness.typing import Adapter, Intent
+
+
+if TYPE_CHECKING:
+    from wirewitness.telemetry import Telemetry
+
+
+OnSettle = Callable[[Dispatch], Any]
+
+LISTENERS: Final[list[OnSettle]] = []
+"""Called with every settled dispatch of this process, as :func:`wirewitness.testing.capture` does."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    How dispatches are observed.
+
+    Attributes:
+        encode: Makes the payload's bytes from the parameters; None for ``json.dumps``.
+        evidence_timeout: Seconds for which a returned call waits for evidence from elsewhere.
+        on_settle: Called with every settled dispatch.
+        strict: Whether an ``ALTERED`` payload raises to the caller, after the dispatch.
+    """
+
+    encode: Encode | None = None
+    evidence_timeout: float = 60.0
+    on_settle: OnSettle | None = None
+    strict: bool = False
+
+
+class Observer:
+    """
+    Watches the calls of one wrapped dispatcher. None of its methods raises, but in strict mode.
+
+    Args:
+        name: The dispatcher's name.
+        adapter: Reads a call's arguments.
+        options: How to observe.
+        telemetry: Where it is shown.
+    """
+
+    def __init__(self, name: str, adapter: Adapter, options: Options, telemetry: Telemetry) -> None:
+        self.ledger = Ledger(name)
+        self._name = name
+        self._adapter = adapter
+        self._options = options
+        self._telemetry = telemetry
+
+    @fail_open("witness")
+    def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Dispatch | None:
+        """
+        A call comes in.
+
+        Returns:
+            The dispatch, now the current one; None where an outer witness counts this payload already.
+        """
+        parent = current()
+        intent = self._read(args, kwargs)
+        if parent is not None and intent is not None and parent.source is intent.params:
+            return None
+        dispatch = self._accept(intent, parent)
+        if parent is not None and dispatch.payload is not None and parent.payload == dispatch.payload:
+            return None
+        self.ledger.accept(dispatch)
+        if dispatch.payload is not None:
+            FLIGHTS.add(dispatch)
+        self._telemetry.opened(dispatch)
+        dispatch.token = CURRENT.set(dispatch)
+        return dispatch
+
+    @fail_open("adapter")
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Intent | None:
+        return self._adapter(args, kwargs)
+
+    def _accept(self, intent: Intent | None, parent: Dispatch | None) -> Dispatch:
+        if intent is None:
+            return Dispatch(self._name, self, parent=parent)
+        payload, unknown = self._freeze(intent) or (None, Reason.UNKNOWN_PAYLOAD)
+        return Dispatch(
+            self._name,
+            self,
+            method=intent.method,
+            target=address_of(intent.url) if isinstance(intent.url, str) else None,
+            payload=payload,
+            unknown=unknown,
+            source=intent.params,
+            parent=parent,
+        )
+
+    @fail_open("adapter")
+    def _freeze(self, intent: Intent) -> tuple[Payload | None, Reason]:
+        try:
+            if intent.method in QUERY_METHODS:
+                return freeze_query(intent.url, intent.params), Reason.NONE
+            return freeze(intent.params, encode=self._options.encode), Reason.NONE
+        except UnsupportedPayload as unsupported:
+            return None, Reason(unsupported.reason)
+
+    def close(self, dispatch: Dispatch | None, error: BaseException | None) -> None:
+        """
+        The inner call is over.
+
+        Raises:
+            IntegrityError: In strict mode, where the payload was ``ALTERED`` and the inner call raised nothing.
+        """
+        if dispatch is None:
+            return
+        self._leave(dispatch)
+        self._telemetry.closed(dispatch)
+        self._conclude(dispatch, error)
+        if self._options.strict and error is None and dispatch.verdict is Verdict.ALTERED:
+            at = "" if dispatch.offset is None else f", first at byte {dispatch.offset}"
+            msg = f"{self._name} altered the payload: {dispatch.reason.value}{at}"
+            raise IntegrityError(msg)
+
+    @fail_open("witness")
+    def _leave(self, dispatch: Dispatch) -> None:
+        dispatch.open = False
+        dispatch.source = None
+        dispatch.touch()
+        CURRENT.reset(dispatch.token)
+
+    @fail_open("witness")
+    def _conclude(self, dispatch: Dispatch, error: BaseException | None) -> None:
+        exchanges = dispatch.exchanges
+        settlement = self._judge(dispatch, exchanges, error)
+        if settlement.outcome is Outcome.UNCONFIRMED and dispatch.payload is not None:
+            self.ledger.await_evidence(dispatch)
+            _settle_at_exit()
+            FLIGHTS.wait(dispatch, self._options.evidence_timeout)
+        else:
+            self._settle(dispatch, settlement, exchanges)
+
+    @fail_open("witness")
+    def reconsider(self, dispatch: Dispatch) -> None:
+        """
+        Evidence has come in after the call returned: settle if that is success, else wait on, for a retry may follow.
+        """
+        exchanges = dispatch.exchanges
+        settlement = self._judge(dispatch, exchanges)
+        dispatch.touch()
+        if settlement.outcome is Outcome.DELIVERED:
+            self._settle(dispatch, settlement, exchanges)
+        else:
+            FLIGHTS.extend(dispatch, self._options.evidence_timeout)
+
+    @fail_open("witness")
+    def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
+        """
+        Settle by what is known.
+        """
+        exchanges = dispatch.exchanges
+        settlement = self._judge(dispatch, exchanges)
+        if settlement.reason is Reason.NO_EVIDENCE:
+            settlement = dataclasses.replace(settlement, reason=reason)
+        self._settle(dispatch, settlement, exchanges)
+
+    @staticmethod
+    def _judge(
+        dispatch: Dispatch, exchanges: tuple[Exchange, ...], error: BaseException | None = None
+    ) -> Settlement:
+        return judge(dispatch.payload, exchanges, target=dispatch.target, error=error, unknown=dispatch.unknown)
+
+    def _settle(self, dispatch: Dispatch, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> None:
+        if not self.ledger.settle(dispatch, settlement, len(exchanges)):
+            return
+        dispatch.end(settlement, exchanges)
+        if dispatch.payload is not None:
+            FLIGHTS.discard(dispatch)
+        self._telemetry.settled(dispatch, settlement)
+        self._tell(dispatch)
+
+    def _tell(self, dispatch: Dispatch) -> None:
+        own = self._options.on_settle
+        if own is not None:
+            _call_hook(own, dispatch)
+        for listener in tuple(LISTENERS):
+            _call_hook(listener, dispatch)
+
+    def ignores_requests(self, dispatch: Dispatch) -> bool:
+        """
+        Whether requests made right now are a telemetry exporter's own.
+        """
+        return self._telemetry.ignores(dispatch)
+
+
+@functools.cache
+def _settle_at_exit() -> None:
+    # Registered with the first dispatch that waits, and so after a tracer provider's own: atexit runs it before that.
+    atexit.register(_give_up_all)
+
+
+def _give_up_all() -> None:
+    for dispatch in FLIGHTS.waiting():
+        FLIGHTS.give_up(dispatch, Reason.SHUTDOWN)
+
+
+@fail_open("hook")
+def _call_hook(hook: OnSettle, dispatch: Dispatch) -> None:
+    hook(dispatch)

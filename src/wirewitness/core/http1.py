@@ -1,0 +1,135 @@
+"""
+Reading an HTTP/1.1 request out of the bytes handed to a socket (RFC 9112).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+END_OF_HEAD = b"\r\n\r\n"
+CRLF = b"\r\n"
+
+
+class Head(NamedTuple):
+    """
+    A request's start line and the header fields that frame and encode its content.
+
+    Attributes:
+        method: As sent.
+        target: The request target as sent (RFC 9112 section 3.2).
+        content_length: What ``Content-Length`` promises in bytes, or None.
+        chunked: Whether the last transfer coding is ``chunked``.
+        content_encoding: ``Content-Encoding``, lower-case; empty if there's none.
+    """
+
+    method: str
+    target: str
+    content_length: int | None
+    chunked: bool
+    content_encoding: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """
+    A request's content as a receiver would read it.
+
+    Attributes:
+        body: The bytes without framing.
+        complete: Whether all that the framing promised is there.
+        truncated: Whether bytes stand behind what the framing promised.
+    """
+
+    body: bytes = field(repr=False)
+    complete: bool
+    truncated: bool
+
+
+def split_head(sent: bytes) -> tuple[bytes, bytes] | None:
+    """
+    Split what was sent into the head without its empty line and what follows, or None while the head isn't whole.
+    """
+    head, separator, rest = sent.partition(END_OF_HEAD)
+    return (head, rest) if separator else None
+
+
+def parse_head(head: bytes) -> Head:
+    """
+    Parse a request's head.
+
+    Raises:
+        ValueError: Where the start line doesn't have three parts, or ``Content-Length`` isn't a number.
+    """
+    start, _, lines = head.partition(CRLF)
+    method, target, _ = start.decode("latin-1").split(" ", 2)
+    fields = _fields(lines)
+    length = fields.get(b"content-length")
+    return Head(
+        method,
+        target,
+        None if length is None else int(length),
+        fields.get(b"transfer-encoding", b"").lower().endswith(b"chunked"),
+        fields.get(b"content-encoding", b"").decode("latin-1").lower(),
+    )
+
+
+_FRAMING = (b"content-length", b"transfer-encoding", b"content-encoding")
+
+
+def _fields(lines: bytes) -> dict[bytes, bytes]:
+    # One lower() of the whole head is cheaper than a split of every line: most heads have one such field.
+    low = lines.lower()
+    if not any(name in low for name in _FRAMING):
+        return {}
+    pairs = (line.partition(b":") for line in lines.split(CRLF))
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def read_content(head: Head, sent: bytes) -> Content:
+    """
+    Remove the framing from the bytes that were sent behind a head (RFC 9112 section 6).
+    """
+    if head.chunked:
+        return _dechunk(sent)
+    if head.content_length is None:
+        return Content(b"", complete=True, truncated=bool(sent))
+    body = sent[: head.content_length]
+    return Content(body, complete=len(body) == head.content_length, truncated=len(sent) > head.content_length)
+
+
+def _dechunk(sent: bytes) -> Content:
+    pieces: list[bytes] = []
+    position = 0
+    while True:
+        size, start = _chunk_size(sent, position)
+        if size is None:
+            return Content(b"".join(pieces), complete=False, truncated=False)
+        if size == 0:
+            return _last_chunk(b"".join(pieces), sent, start)
+        piece = sent[start : start + size]
+        pieces.append(piece)
+        position = start + size + len(CRLF)
+        if position > len(sent):
+            return Content(b"".join(pieces), complete=False, truncated=False)
+
+
+def _chunk_size(sent: bytes, position: int) -> tuple[int | None, int]:
+    end = sent.find(CRLF, position)
+    if end < 0:
+        return None, position
+    try:
+        return int(sent[position:end].partition(b";")[0], 16), end + len(CRLF)
+    except ValueError:
+        return None, position
+
+
+def _last_chunk(body: bytes, sent: bytes, start: int) -> Content:
+    # Trailer fields may stand between the last chunk and the empty line.
+    if sent.startswith(CRLF, start):
+        end = start + len(CRLF)
+    else:
+        end = sent.find(END_OF_HEAD, start) + len(END_OF_HEAD)
+    complete = end >= start + len(CRLF)
+    return Content(body, complete=complete, truncated=complete and len(sent) > end)

@@ -1,0 +1,132 @@
+"""
+Logs: one line a settled dispatch, through structlog where the application has configured it, else through ``logging``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from typing import Any, Final
+
+import structlog
+
+from opentelemetry.trace import Span
+
+from wirewitness._current import Dispatch
+from wirewitness.core.outcome import Outcome
+from wirewitness.core.settlement import Settlement
+from wirewitness.core.verdict import Verdict
+
+
+LOGGER: Final = "wirewitness"
+
+_EVENTS: Final = {
+    Outcome.DELIVERED: (logging.DEBUG, "dispatch.delivered"),
+    Outcome.REJECTED: (logging.WARNING, "dispatch.rejected"),
+    Outcome.FAILED: (logging.WARNING, "dispatch.failed"),
+    Outcome.DROPPED: (logging.WARNING, "dispatch.dropped"),
+    Outcome.UNCONFIRMED: (logging.INFO, "dispatch.unconfirmed"),
+}
+_ALTERED: Final = (logging.ERROR, "payload.altered")
+
+_structlog: Final = structlog.get_logger(LOGGER)
+_stdlib: Final = logging.getLogger(LOGGER)
+
+# Unconfigured, structlog prints every line to standard output: no library may do that to an application.
+_through_stdlib: Final = structlog.wrap_logger(
+    _stdlib,
+    processors=[structlog.processors.KeyValueRenderer(key_order=["event"], repr_native_str=False)],
+    wrapper_class=structlog.stdlib.BoundLogger,
+    context_class=dict,
+    cache_logger_on_first_use=True,
+)
+
+
+class Logs:
+    """
+    Writes the lines.
+    """
+
+    def __init__(self) -> None:
+        self._drops = RateLimit(most=10, seconds=60.0)
+
+    def settled(self, dispatch: Dispatch, settlement: Settlement, span: Span) -> None:
+        """
+        Say how a dispatch ended.
+        """
+        level, event = _ALTERED if settlement.verdict is Verdict.ALTERED else _EVENTS[settlement.outcome]
+        logger = _enabled(level)
+        if logger is None:
+            return
+        fields = _fields(dispatch, settlement, span)
+        if settlement.outcome is Outcome.DROPPED:
+            suppressed = self._drops.take()
+            if suppressed is None:
+                return
+            fields["suppressed"] = suppressed
+        logger.log(level, event, **fields)
+
+
+def _enabled(level: int) -> Any:
+    if not structlog.is_configured():
+        return _through_stdlib if _stdlib.isEnabledFor(level) else None
+    logger = _structlog.bind()
+    is_enabled = getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
+    return logger if is_enabled is None or is_enabled(level) else None
+
+
+def _fields(dispatch: Dispatch, settlement: Settlement, span: Span) -> dict[str, Any]:
+    where = span.get_span_context()
+    fields = {
+        "dispatcher": dispatch.name,
+        "outcome": settlement.outcome.value,
+        "verdict": settlement.verdict.value,
+        "evidence": settlement.evidence.value,
+        "reason": settlement.reason.value or None,
+        "offset": settlement.offset,
+        "error_type": settlement.error_type,
+        "exchanges": len(dispatch.exchanges),
+        "duration": round(dispatch.duration, 6),
+        "digest": None if dispatch.payload is None else dispatch.payload.digest.hex(),
+        "trace_id": f"{where.trace_id:032x}" if where.is_valid else None,
+        "span_id": f"{where.span_id:016x}" if where.is_valid else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+class RateLimit:
+    """
+    Lets a number of lines through in a stretch of time, and counts the others.
+
+    Args:
+        most: How many.
+        seconds: The stretch's length.
+    """
+
+    def __init__(self, *, most: int, seconds: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._begun = float("-inf")
+        self._taken = 0
+        self._suppressed = 0
+
+    def take(self) -> int | None:
+        """
+        Ask for a line.
+
+        Returns:
+            How many were suppressed since the last one; None where this one is, too.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now - self._begun >= self._seconds:
+                self._begun, self._taken = now, 0
+            if self._taken >= self._most:
+                self._suppressed += 1
+                return None
+            self._taken += 1
+            suppressed, self._suppressed = self._suppressed, 0
+            return suppressed

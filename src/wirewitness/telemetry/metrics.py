@@ -1,0 +1,146 @@
+"""
+Metrics: histograms of what took how long, and counts that are read from the ledger when they're collected.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from opentelemetry import metrics
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
+from opentelemetry.util.types import AttributeValue
+
+from wirewitness._current import Dispatch
+from wirewitness._guard import INTERNAL_ERRORS
+from wirewitness._version import __version__
+from wirewitness.core.settlement import Settlement
+from wirewitness.ledger import PROCESS, Book
+from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded, exchange_error
+
+
+Books = dict[str, Book]
+Labels = dict[str, AttributeValue]
+
+# From half a millisecond, a loopback answer, past 41 s, the longest that Optimizely's own dispatcher can take.
+SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+BYTES: Final = (256.0, 512.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 10485760.0)
+
+
+def _accepted(books: Books) -> Iterator[Observation]:
+    for name, book in books.items():
+        yield Observation(book.accepted, {"dispatcher.name": name})
+
+
+def _settled(books: Books) -> Iterator[Observation]:
+    for name, book in books.items():
+        for (outcome, reason), number in book.settled.items():
+            yield Observation(
+                number, {"dispatcher.name": name, "outcome": outcome.value, "reason": reason.value or "none"}
+            )
+
+
+def _pending(books: Books) -> Iterator[Observation]:
+    for name, book in books.items():
+        for stage, number in book.pending.items():
+            yield Observation(number, {"dispatcher.name": name, "stage": stage.value})
+
+
+def _verdicts(books: Books) -> Iterator[Observation]:
+    for name, book in books.items():
+        for verdict, number in book.verdicts.items():
+            yield Observation(number, {"dispatcher.name": name, "verdict": verdict.value})
+
+
+def _exchanges(books: Books) -> Iterator[Observation]:
+    for name, book in books.items():
+        yield Observation(book.exchanges, {"dispatcher.name": name})
+
+
+def _internal_errors(_: CallbackOptions) -> Iterator[Observation]:
+    for component, number in INTERNAL_ERRORS.counts().items():
+        yield Observation(number, {"component": component})
+
+
+class _OneInstant:
+    """
+    Gives all instruments of one collection the books of the same instant, so that what is exported closes.
+
+    A collection asks for each instrument once, in one thread: the books are read anew when an instrument comes again.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def of(self, read: Callable[[Books], Iterable[Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            served: set[object] = getattr(self._local, "served", {read})
+            if read in served:
+                served = self._local.served = set()
+                self._local.books = PROCESS.books()
+            served.add(read)
+            return read(self._local.books)
+
+        return observe
+
+
+class Metrics:
+    """
+    The instruments on one meter provider.
+
+    Args:
+        meter_provider: None for the global one.
+    """
+
+    def __init__(self, meter_provider: MeterProvider | None = None) -> None:
+        meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
+        self._dispatch = _histogram(meter, "dispatch.duration", "s", "From a call's begin to its last evidence", SECONDS)
+        self._exchange = _histogram(meter, "exchange.duration", "s", "From a request's begin to its status", SECONDS)
+        self._payload = _histogram(meter, "payload.size", "By", "Length of the payloads", BYTES)
+        self._host = Bounded()
+        self._error = Bounded()
+        _observe_ledger(meter)
+
+    def settled(self, dispatch: Dispatch, settlement: Settlement, within: Context | None) -> None:
+        """
+        Record how long a dispatch and its exchanges took.
+
+        Args:
+            dispatch: What ended.
+            settlement: How.
+            within: A context with the dispatch's span, so that exemplars name it.
+        """
+        labels: Labels = {"dispatcher.name": dispatch.name, "outcome": settlement.outcome.value}
+        if settlement.error_type is not None:
+            labels["error.type"] = self._error(settlement.error_type)
+        self._dispatch.record(dispatch.duration, labels, within)
+        if dispatch.payload is not None:
+            self._payload.record(len(dispatch.payload), {"dispatcher.name": dispatch.name}, within)
+        for exchange in dispatch.exchanges:
+            of: Labels = {"dispatcher.name": dispatch.name, "server.address": self._host(exchange.host)}
+            if exchange.status is not None:
+                of["http.response.status_code"] = exchange.status
+            error = exchange_error(exchange)
+            if error is not None:
+                of["error.type"] = self._error(error)
+            self._exchange.record(exchange.duration, of, within)
+
+
+def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tuple[float, ...]) -> Histogram:
+    return meter.create_histogram(
+        f"{SCOPE}.{name}", unit, description, explicit_bucket_boundaries_advisory=list(buckets)
+    )
+
+
+def _observe_ledger(meter: Meter) -> None:
+    at = _OneInstant()
+    counter, gauge = meter.create_observable_counter, meter.create_observable_up_down_counter
+    counter(f"{SCOPE}.ledger.accepted", [at.of(_accepted)], "{payload}", "Payloads taken")
+    counter(f"{SCOPE}.ledger.settled", [at.of(_settled)], "{payload}", "Payloads whose end is known")
+    gauge(f"{SCOPE}.ledger.pending", [at.of(_pending)], "{payload}", "Payloads whose end isn't known yet")
+    counter(f"{SCOPE}.payload.verdicts", [at.of(_verdicts)], "{payload}", "What happened to the payloads' bytes")
+    counter(f"{SCOPE}.exchanges", [at.of(_exchanges)], "{exchange}", "HTTP requests made for settled payloads")
+    counter(f"{SCOPE}.internal.errors", [_internal_errors], "{error}", "Faults of wirewitness's own")

@@ -1,0 +1,86 @@
+"""
+Helpers for the tests of people who write or use dispatchers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from collections.abc import Iterator
+
+from wirewitness._current import Dispatch
+from wirewitness._flights import FLIGHTS
+from wirewitness._observe import LISTENERS
+from wirewitness.core.outcome import Reason
+
+
+__all__ = ["Captured", "capture"]
+
+
+class Captured(list[Dispatch]):
+    """
+    The dispatches settled so far, in the order in which they were settled.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grown = threading.Condition()
+
+    def append(self, dispatch: Dispatch) -> None:
+        """
+        Take a dispatch in. The listener of :func:`capture`.
+        """
+        with self._grown:
+            super().append(dispatch)
+            self._grown.notify_all()
+
+    def wait_for(self, count: int, timeout: float = 5.0) -> bool:
+        """
+        Wait until this many dispatches are settled.
+
+        Args:
+            count: How many.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether there are.
+        """
+        with self._grown:
+            return self._grown.wait_for(lambda: len(self) >= count, timeout)
+
+
+@contextlib.contextmanager
+def capture(*, timeout: float = 5.0) -> Iterator[Captured]:
+    """
+    Collect every dispatch that is settled inside the block.
+
+    At the block's end, dispatches whose calls have returned and whose bytes have not been seen yet (a dispatcher with a
+    thread or a queue of its own) are waited for; those left after ``timeout`` are settled as ``UNCONFIRMED``.
+
+    Args:
+        timeout: Seconds to wait at the end.
+
+    Yields:
+        A list of settled dispatches, each with ``outcome``, ``verdict``, ``evidence``, ``reason``, ``offset``,
+        ``payload`` and ``exchanges``.
+    """
+    before = set(FLIGHTS.waiting())
+    captured = Captured()
+    LISTENERS.append(captured.append)
+    try:
+        yield captured
+        _settle(before, timeout)
+    finally:
+        LISTENERS.remove(captured.append)
+
+
+def _settle(before: set[Dispatch], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while set(FLIGHTS.waiting()) - before:
+        if time.monotonic() >= deadline:
+            for dispatch in set(FLIGHTS.waiting()) - before:
+                FLIGHTS.give_up(dispatch, Reason.NO_EVIDENCE)
+            return
+        time.sleep(0.002)

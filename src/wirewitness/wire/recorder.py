@@ -1,0 +1,207 @@
+"""
+One request, recorded while it goes out.
+"""
+
+from __future__ import annotations
+
+import time
+
+from typing import TYPE_CHECKING, Any
+
+from wirewitness._flights import FLIGHTS
+from wirewitness.core.exchange import Address, Exchange, address_of
+from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
+from wirewitness.core.outcome import Reason, error_type, reason_of_error
+from wirewitness.core.payload import digest_from_header
+
+
+if TYPE_CHECKING:
+    from wirewitness._current import Dispatch
+
+
+MOST_RECORDED = 64 << 20
+"""Bytes of one request that are kept for the verdict; a larger one is ``UNOBSERVED``."""
+
+RECEIVED_DIGEST_FIELD = "Wirewitness-Received-Digest"
+"""Response field in which a receiver may report the SHA-256 of the content it got, in RFC 9530's form."""
+
+
+class Recorder:
+    """
+    Collects what is handed to a socket for one request, and says whose it is.
+
+    Args:
+        dispatch: The dispatch in whose context the request began, or None.
+        scheme: ``http`` or ``https``.
+        host: The server asked.
+        port: Its port.
+        method: What the library was asked to send, until the bytes themselves tell.
+        target: The same for the request target.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_content",
+        "_dispatches",
+        "_duration",
+        "_error",
+        "_head",
+        "_host",
+        "_method",
+        "_pieces",
+        "_port",
+        "_received_digest",
+        "_recorded",
+        "_scheme",
+        "_started_ns",
+        "_status",
+        "_target",
+        "_unseen",
+        "over",
+        "sending",
+    )
+
+    def __init__(self, dispatch: Dispatch | None, *, scheme: str, host: str, port: int, method: str, target: str) -> None:
+        self._scheme, self._host, self._port = scheme, host.lower(), port
+        self._method, self._target = method, target
+        self._pieces: list[bytes] = []
+        self._recorded = 0
+        self._unseen = False
+        self._head: Head | None = None
+        self._content: Content | None = None
+        self._status: int | None = None
+        self._received_digest: bytes | None = None
+        self._error: tuple[str, Reason] | None = None
+        self.over = False
+        self.sending = False
+        self._dispatches = [] if dispatch is None else [dispatch]
+        self._duration = 0.0
+        self._started_ns = time.time_ns()
+        self._clock = time.perf_counter()
+        if dispatch is not None:
+            dispatch.attach(self)
+
+    def sent(self, piece: Any) -> None:
+        """
+        The socket has taken these bytes.
+        """
+        self._content = None
+        try:
+            data = piece if type(piece) is bytes else bytes(memoryview(piece))
+        except TypeError:
+            # A file or an iterator given to send() itself; it's consumed by now.
+            self._unseen = True
+            return
+        self._recorded += len(data)
+        if self._recorded > MOST_RECORDED:
+            self._unseen = True
+            self._pieces.clear()
+        else:
+            self._pieces.append(data)
+
+    def claim(self) -> None:
+        """
+        Find out whose payload the body is, now that it has been sent.
+        """
+        body = self._body()
+        if body is not None and not (self._dispatches and body == self._dispatches[0].body):
+            self._reassign(body)
+
+    def _reassign(self, body: bytes) -> None:
+        owners = FLIGHTS.whose(body) if body else []
+        theirs = bool(owners) or FLIGHTS.was_given_up(body)
+        for dispatch in self._dispatches:
+            if theirs and dispatch not in owners:
+                dispatch.detach(self)
+        for dispatch in owners:
+            if dispatch not in self._dispatches:
+                dispatch.attach(self)
+        if theirs:
+            self._dispatches = owners
+
+    def answered(self, status: int, received_digest: str | None) -> None:
+        """
+        A status line has come back.
+        """
+        self._status = status
+        self._received_digest = digest_from_header(received_digest) if received_digest else None
+        self._end()
+
+    def failed(self, error: BaseException) -> None:
+        """
+        Sending or receiving raised. A response may still follow: servers answer early, and close.
+        """
+        self._error = (error_type(error), reason_of_error(error))
+        self._duration = time.perf_counter() - self._clock
+
+    def abandoned(self) -> None:
+        """
+        Nothing more will come on this connection for this request.
+        """
+        if not self.over:
+            self._end()
+
+    def _end(self) -> None:
+        if self._error is None or self._status is not None:
+            self._duration = time.perf_counter() - self._clock
+        self.over = True
+        for dispatch in self._dispatches:
+            if not dispatch.open and dispatch.settlement is None:
+                dispatch.owner.reconsider(dispatch)
+
+    def exchange(self, resend_count: int) -> Exchange:
+        """
+        What is known by now.
+        """
+        content = self._read()
+        head = self._head
+        target = head.target if head else self._target
+        asked, _, query = target.partition("?")
+        scheme, host, port, path = _absolute(asked) or (self._scheme, self._host, self._port, asked)
+        failed = self._error if self._status is None else None
+        return Exchange(
+            method=head.method if head else self._method,
+            scheme=scheme,
+            host=host,
+            port=port,
+            path=path,
+            query=query,
+            body=None if self._unseen else content.body,
+            content_encoding=head.content_encoding if head else "",
+            complete=content.complete or self._unseen,
+            truncated=content.truncated,
+            status=self._status,
+            received_digest=self._received_digest,
+            error_type=failed[0] if failed else None,
+            failure=failed[1] if failed else None,
+            started_ns=self._started_ns,
+            duration=self._duration,
+            resend_count=resend_count,
+        )
+
+    def _body(self) -> bytes | None:
+        content = self._read()
+        return None if self._unseen or not content.complete else content.body
+
+    def _read(self) -> Content:
+        if self._content is None:
+            self._content = self._parse()
+        return self._content
+
+    def _parse(self) -> Content:
+        # The head is the first piece, by itself, in every library seen; bytes that begin otherwise are joined first.
+        pieces = self._pieces
+        parts = split_head(pieces[0]) if pieces else None
+        rest = pieces[1:]
+        if parts is None:
+            parts, rest = split_head(b"".join(pieces)), []
+        if parts is None:
+            return Content(b"", complete=False, truncated=False)
+        self._head = parse_head(parts[0])
+        body = rest[0] if len(rest) == 1 and not parts[1] else b"".join((parts[1], *rest))
+        return read_content(self._head, body)
+
+
+def _absolute(target: str) -> Address | None:
+    # RFC 9112 section 3.2.2: to a proxy, the target is the whole URL.
+    return address_of(target) if target.startswith(("http://", "https://")) else None
