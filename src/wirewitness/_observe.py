@@ -181,9 +181,7 @@ class Observer:
         self._settle(dispatch, settlement, exchanges)
 
     @staticmethod
-    def _judge(
-        dispatch: Dispatch, exchanges: tuple[Exchange, ...], error: BaseException | None = None
-    ) -> Settlement:
+    def _judge(dispatch: Dispatch, exchanges: tuple[Exchange, ...], error: BaseException | None = None) -> Settlement:
         return judge(dispatch.payload, exchanges, target=dispatch.target, error=error, unknown=dispatch.unknown)
 
     def _settle(self, dispatch: Dispatch, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> None:

@@ -68,7 +68,7 @@ def witness(*inner: Any, **options: Any) -> Any:
     wirewitness reaches the caller. Without ``inner`` it is a decorator.
 
     Args:
-        inner: What dispatches events:
+        *inner: What dispatches events:
 
             - a class, or an instance, with a method ``dispatch_event``, ``dispatchEvent`` or ``dispatch``;
             - a function or method that takes an event, or ``(http_verb, url, params)``;
@@ -76,6 +76,9 @@ def witness(*inner: Any, **options: Any) -> Any:
             - ``async def`` in all of these.
 
             A class gives a subclass, an instance a transparent proxy.
+        **options: See :class:`WitnessOptions`:
+
+    Options:
         name: The dispatcher's name in spans, metrics and logs; by default that of the class or function. Calls under
             one name add up.
         payload: For a callable of any signature, what it sends: an argument's name, or a callable that gets the call's
@@ -149,10 +152,12 @@ class _Settings:
         if self.url is not None and self.payload is None:
             msg = f"url={self.url!r} was given without payload=: name the argument that is sent, too"
             raise ConfigurationError(msg)
-        if not isinstance(observe.evidence_timeout, (int, float)) or not observe.evidence_timeout > 0:
-            msg = f"evidence_timeout={observe.evidence_timeout!r}: must be a number of seconds greater than 0"
+        seconds: object = observe.evidence_timeout
+        if not (isinstance(seconds, (int, float)) and seconds > 0):
+            msg = f"evidence_timeout={seconds!r}: must be a number of seconds greater than 0"
             raise ConfigurationError(msg)
-        for name, hook in (("encode", observe.encode), ("on_settle", observe.on_settle)):
+        hooks: dict[str, object] = {"encode": observe.encode, "on_settle": observe.on_settle}
+        for name, hook in hooks.items():
             if hook is not None and not callable(hook):
                 msg = f"{name}={hook!r}: must be a callable"
                 raise ConfigurationError(msg)
@@ -241,7 +246,7 @@ def _wrap_instance(inner: Any, settings: _Settings) -> Any:
 
 def _method_of(inner: Any, or_else: str | None = None) -> str:
     for name in METHODS:
-        if callable(getattr(inner, name, None)) or isinstance(inner, type) and hasattr(inner, name):
+        if callable(getattr(inner, name, None)) or (isinstance(inner, type) and hasattr(inner, name)):
             return name
     if or_else is None:
         msg = (

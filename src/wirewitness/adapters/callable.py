@@ -35,7 +35,7 @@ def explicit(signature: inspect.Signature | None, payload: Selector, url: Select
     return read
 
 
-def _picker(signature: inspect.Signature | None, role: str, selector: Selector) -> Callable[..., Any]:
+def _picker(signature: inspect.Signature | None, role: str, selector: object) -> Callable[..., Any]:
     if callable(selector):
         return selector
     if not isinstance(selector, str):

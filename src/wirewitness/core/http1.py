@@ -127,9 +127,7 @@ def _chunk_size(sent: bytes, position: int) -> tuple[int | None, int]:
 
 def _last_chunk(body: bytes, sent: bytes, start: int) -> Content:
     # Trailer fields may stand between the last chunk and the empty line.
-    if sent.startswith(CRLF, start):
-        end = start + len(CRLF)
-    else:
-        end = sent.find(END_OF_HEAD, start) + len(END_OF_HEAD)
+    nothing = sent.startswith(CRLF, start)
+    end = start + len(CRLF) if nothing else sent.find(END_OF_HEAD, start) + len(END_OF_HEAD)
     complete = end >= start + len(CRLF)
     return Content(body, complete=complete, truncated=complete and len(sent) > end)

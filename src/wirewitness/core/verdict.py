@@ -10,6 +10,7 @@ import zlib
 
 from decimal import Decimal
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import Payload
@@ -107,8 +108,6 @@ def compare_query(payload: Payload, query: str) -> Comparison:
 
 
 def _pairs(query: bytes) -> list[tuple[bytes, bytes]]:
-    from urllib.parse import parse_qsl
-
     return parse_qsl(query, keep_blank_values=True)
 
 
@@ -182,7 +181,7 @@ def _inflate(body: bytes, window_bits: int | None, limit: int) -> bytes | None:
 
 def _same_json(one: bytes, other: bytes) -> bool:
     try:
-        return _json_value(one) == _json_value(other)
+        return bool(_json_value(one) == _json_value(other))
     except (ValueError, RecursionError):
         return False
 

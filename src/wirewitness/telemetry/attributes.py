@@ -70,6 +70,9 @@ class Bounded:
         self._seen: set[str] = set()
 
     def __call__(self, value: str) -> str:
+        """
+        The value itself, or ``_OTHER``.
+        """
         if value in self._seen:
             return value
         if len(self._seen) >= self._most:

@@ -27,7 +27,7 @@ _EVENTS: Final = {
     Outcome.REJECTED: (logging.WARNING, "dispatch.rejected"),
     Outcome.FAILED: (logging.WARNING, "dispatch.failed"),
     Outcome.DROPPED: (logging.WARNING, "dispatch.dropped"),
-    Outcome.UNCONFIRMED: (logging.INFO, "dispatch.unconfirmed"),
+    Outcome.UNCONFIRMED: (logging.DEBUG, "dispatch.unconfirmed"),
 }
 _ALTERED: Final = (logging.ERROR, "payload.altered")
 

@@ -97,7 +97,9 @@ class Metrics:
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
-        self._dispatch = _histogram(meter, "dispatch.duration", "s", "From a call's begin to its last evidence", SECONDS)
+        self._dispatch = _histogram(
+            meter, "dispatch.duration", "s", "From a call's begin to its last evidence", SECONDS
+        )
         self._exchange = _histogram(meter, "exchange.duration", "s", "From a request's begin to its status", SECONDS)
         self._payload = _histogram(meter, "payload.size", "By", "Length of the payloads", BYTES)
         self._host = Bounded()

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from wirewitness._current import CURRENT, Dispatch, current
 from wirewitness._flights import FLIGHTS
-from wirewitness._guard import INTERNAL_ERRORS, fail_open
+from wirewitness._guard import fail_open
 from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD, Recorder
 
 

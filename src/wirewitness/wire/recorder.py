@@ -61,7 +61,9 @@ class Recorder:
         "sending",
     )
 
-    def __init__(self, dispatch: Dispatch | None, *, scheme: str, host: str, port: int, method: str, target: str) -> None:
+    def __init__(  # noqa: PLR0913 -- what a request line and a connection are made of
+        self, dispatch: Dispatch | None, *, scheme: str, host: str, port: int, method: str, target: str
+    ) -> None:
         self._scheme, self._host, self._port = scheme, host.lower(), port
         self._method, self._target = method, target
         self._pieces: list[bytes] = []

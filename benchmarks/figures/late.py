@@ -1,0 +1,25 @@
+"""
+Settling what waits for late evidence, so that none of its cost falls outside of what's timed.
+"""
+
+from __future__ import annotations
+
+from wirewitness import Book, Outcome, Reason
+from wirewitness._flights import FLIGHTS
+
+
+def settle_waiting() -> None:
+    """
+    Do at once what the sweeper does when the evidence timeout ends.
+    """
+    for dispatch in FLIGHTS.waiting():
+        FLIGHTS.give_up(dispatch, Reason.NO_EVIDENCE)
+
+
+def check(book: Book, outcome: Outcome) -> None:
+    """
+    Raise unless everything accepted ended as it should: a figure of something else would be worthless.
+    """
+    if not book.accepted or book.count(outcome) != book.accepted:
+        msg = f"all dispatches should have been {outcome.value}: {book}"
+        raise RuntimeError(msg)

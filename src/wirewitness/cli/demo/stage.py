@@ -1,0 +1,210 @@
+"""
+Where the scenarios are played: a client, an endpoint, and what the caller could see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from optimizely.event.event_processor import ForwardingEventProcessor
+from optimizely.event_builder import Event
+from optimizely.helpers.sdk_settings import OptimizelySdkSettings
+from optimizely.optimizely import Optimizely
+
+from wirewitness._current import Dispatch
+from wirewitness._witness import ledger_of, witness
+from wirewitness.cli.demo.datafile import DATAFILE, EVENT, FLAG
+from wirewitness.cli.demo.lines import lines_kept_off_the_screen
+from wirewitness.cli.demo.scenarios import Act, Ending, Scenario
+from wirewitness.conformance import Sink
+from wirewitness.core.exchange import Exchange
+from wirewitness.ledger import Book
+from wirewitness.telemetry import MeterProvider, TracerProvider
+
+
+VISITOR = "visitor-5d41402abc4b"
+ORDER = {"revenue": 4200}
+"""In cents."""
+
+EVIDENCE_TIMEOUT = 5.0
+"""Seconds for which a dispatch that was handed over to a thread is waited for."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A scenario that was played.
+
+    Attributes:
+        scenario: The scenario.
+        dispatch: The dispatch, settled; None where none was.
+        returned: What the caller got.
+        raised: The class of the exception that the caller got, or None.
+        returned_ns: When, Unix nanoseconds.
+        seconds: How long the caller was held.
+        lines: How many lines the SDK's dispatcher logged.
+        book: The dispatcher's book.
+    """
+
+    scenario: Scenario
+    dispatch: Dispatch | None
+    returned: object
+    raised: str | None
+    returned_ns: int
+    seconds: float
+    lines: int
+    book: Book
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the dispatch ended; None where it hasn't."""
+        ended = None if self.dispatch is None else self.dispatch.settlement
+        return None if ended is None else Ending(ended.outcome, ended.verdict, ended.evidence, ended.reason)
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """What the wire saw."""
+        return () if self.dispatch is None else self.dispatch.exchanges
+
+    @property
+    def late(self) -> float:
+        """Seconds from the call's return to the first exchange's begin; negative where that came first."""
+        return (self.exchanges[0].started_ns - self.returned_ns) / 1e9 if self.exchanges else 0.0
+
+
+class Caller:
+    """
+    Stands where the client has its dispatcher, gives each event the endpoint's address, and notes what it was like.
+
+    It touches the event's URL and nothing else. The SDK's table of endpoints stays as it is.
+
+    Args:
+        dispatcher: The witnessed dispatcher.
+        url: The address.
+    """
+
+    def __init__(self, dispatcher: Any, url: str) -> None:
+        self._dispatcher = dispatcher
+        self._url = url
+        self.returned: object = None
+        self.raised: str | None = None
+        self.returned_ns = 0
+        self.seconds = 0.0
+
+    def dispatch_event(self, event: Event) -> None:
+        """
+        Dispatch an event.
+        """
+        event.url = self._url
+        begun = time.perf_counter()
+        try:
+            self.returned = self._dispatcher.dispatch_event(event)
+        except Exception as error:
+            self.raised = type(error).__name__
+            raise
+        finally:
+            self.seconds = time.perf_counter() - begun
+            self.returned_ns = time.time_ns()
+
+
+class Stage:
+    """
+    Plays scenarios against an endpoint.
+
+    Args:
+        sink: The endpoint.
+        tracer_provider: Takes the spans.
+        meter_provider: Takes the metrics.
+    """
+
+    def __init__(self, sink: Sink, tracer_provider: TracerProvider, meter_provider: MeterProvider) -> None:
+        self._sink = sink
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+
+    def play(self, scenario: Scenario) -> Run:
+        """
+        Have a client make an event, and wait until its dispatch is settled.
+        """
+        settled: list[Dispatch] = []
+        over = threading.Event()
+        sender = scenario.sender()
+        witnessed = self._witnessed(scenario, sender, lambda dispatch: (settled.append(dispatch), over.set()))
+        with self._address(scenario) as url, lines_kept_off_the_screen() as lines:
+            caller = Caller(witnessed, url)
+            _act(scenario.act, caller)
+            over.wait(EVIDENCE_TIMEOUT + 1.0)
+            getattr(sender, "close", lambda: None)()
+        return Run(
+            scenario,
+            settled[0] if settled else None,
+            caller.returned,
+            caller.raised,
+            caller.returned_ns,
+            caller.seconds,
+            lines.of_root,
+            ledger_of(witnessed).book(),
+        )
+
+    def _witnessed(self, scenario: Scenario, sender: Any, on_settle: Any) -> Any:
+        return witness(
+            sender,
+            name=scenario.name,
+            evidence_timeout=EVIDENCE_TIMEOUT,
+            on_settle=on_settle,
+            tracer_provider=self._tracer_provider,
+            meter_provider=self._meter_provider,
+        )
+
+    def _address(self, scenario: Scenario) -> contextlib.AbstractContextManager[str]:
+        if scenario.path is None:
+            return _where_nobody_listens()
+        return contextlib.nullcontext(f"{self._sink.url}{scenario.path}")
+
+
+def _act(act: Act, caller: Caller) -> None:
+    client = Optimizely(
+        DATAFILE,
+        event_dispatcher=caller,
+        event_processor=ForwardingEventProcessor(caller),
+        settings=OptimizelySdkSettings(odp_disabled=True),
+    )
+    user = client.create_user_context(VISITOR, {"plan": "gold"})
+    if user is not None and act is Act.DECIDE:
+        user.decide(FLAG)
+    elif user is not None:
+        user.track_event(EVENT, dict(ORDER))
+    client.close()
+
+
+@contextlib.contextmanager
+def _where_nobody_listens() -> Iterator[str]:
+    # The port is taken for as long, so that nobody else can listen there.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1/events"
+
+
+@contextlib.contextmanager
+def no_proxy_for_loopback() -> Iterator[None]:
+    """
+    Keep requests to 127.0.0.1 from a proxy that the environment names.
+    """
+    before = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
+    hosts = ",".join(host for host in (*before.values(), "127.0.0.1", "localhost") if host)
+    os.environ.update(dict.fromkeys(before, hosts))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,130 @@
+"""
+What the sink answers, by the path that a client asks for: any client can ask for any fault.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+
+class Moment(enum.Enum):
+    """
+    When the sink acts on a request.
+    """
+
+    AT_HEAD = "at_head"
+    """As soon as the head has arrived; the content isn't read."""
+    IN_CONTENT = "in_content"
+    """When a part of the content has arrived."""
+    AT_END = "at_end"
+    """When the whole request has arrived."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    One answer of the sink.
+
+    Attributes:
+        status: The response's status code; None for a TCP reset (RFC 9293 section 3.5.2) in place of a response.
+        fields: Header fields of the response.
+        moment: When the sink answers.
+        delay: Seconds to wait before.
+        close: Whether the connection is closed behind the response.
+        tells_digest: Whether the response reports the digest of the content received.
+    """
+
+    status: int | None = 204
+    fields: tuple[tuple[str, str], ...] = ()
+    moment: Moment = Moment.AT_END
+    delay: float = 0.0
+    close: bool = False
+    tells_digest: bool = False
+
+
+class Asked(NamedTuple):
+    """
+    What a request asks of the sink.
+
+    Attributes:
+        path: The parts of the path, by the names in its rule.
+        query: The query as sent.
+        earlier: How many requests for this path came before.
+    """
+
+    path: Mapping[str, str | None]
+    query: str
+    earlier: int
+
+    def number(self, name: str) -> int:
+        """
+        A part of the path, as a number.
+        """
+        return int(self.path[name] or 0)
+
+
+class Rule(NamedTuple):
+    """
+    A kind of path, and the answer to it.
+
+    Attributes:
+        pattern: The whole path, with named groups.
+        answer: Makes the answer from what was asked.
+    """
+
+    pattern: str
+    answer: Callable[[Asked], Answer]
+
+
+def _status(asked: Asked) -> Answer:
+    _, _, seconds = asked.query.partition("retry-after=")
+    return Answer(asked.number("code"), (("Retry-After", seconds),) if seconds else ())
+
+
+def _redirect(asked: Asked) -> Answer:
+    target = asked.path["target"] or "/status/200"
+    query = f"?{asked.query}" if asked.query else ""
+    return Answer(asked.number("code"), (("Location", f"{target}{query}"),))
+
+
+def _flaky(asked: Asked) -> Answer:
+    return Answer(asked.number("code") if asked.earlier < asked.number("times") else 204)
+
+
+_CODE: Final = r"/(?P<code>[2-5]\d\d)"
+
+RULES: Final = (
+    Rule(r"/v1/events", lambda _: Answer()),
+    Rule(rf"/status{_CODE}", _status),
+    Rule(r"/redirect/(?P<code>3\d\d)(?P<target>/.+)?", _redirect),
+    Rule(r"/slow/(?P<milliseconds>\d+)", lambda asked: Answer(delay=asked.number("milliseconds") / 1000)),
+    Rule(r"/reset/before", lambda _: Answer(None, moment=Moment.AT_HEAD)),
+    Rule(r"/reset/during", lambda _: Answer(None, moment=Moment.IN_CONTENT)),
+    Rule(r"/reset/after", lambda _: Answer(None)),
+    Rule(rf"/early{_CODE}", lambda asked: Answer(asked.number("code"), moment=Moment.AT_HEAD, close=True)),
+    Rule(rf"/close{_CODE}", lambda asked: Answer(asked.number("code"), close=True)),
+    Rule(r"/echo-digest", lambda _: Answer(tells_digest=True)),
+    Rule(rf"/flaky/(?P<times>\d+){_CODE}", _flaky),
+)
+"""The paths that the sink knows; the first that fits is taken, and any other path is answered 404."""
+
+
+def answer_to(path: str, query: str, earlier: int) -> Answer:
+    """
+    The answer to a request.
+
+    Args:
+        path: The request target's path.
+        query: Its query.
+        earlier: How many requests for this path came before.
+    """
+    for rule in RULES:
+        match = re.fullmatch(rule.pattern, path)
+        if match is not None:
+            return rule.answer(Asked(match.groupdict(), query, earlier))
+    return Answer(404)

@@ -1,0 +1,331 @@
+"""
+The sink: an HTTP/1.1 endpoint on loopback that records what really arrived.
+
+It parses with h11, independently of the tap, so that the two can be held against each other. A client asks for a fault
+by the path that it sends to, as :data:`wirewitness.conformance.answer.RULES` lists them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import socket
+import ssl
+import struct
+import threading
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+from wirewitness.conformance.answer import Answer, Moment, answer_to
+from wirewitness.core.payload import repr_digest
+from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD
+
+
+try:
+    import h11
+except ImportError as missing:  # pragma: no cover -- the test environment has it
+    msg = "wirewitness.conformance needs h11: pip install 'wirewitness[conformance]'"
+    raise ImportError(msg) from missing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+Fields = tuple[tuple[str, str], ...]
+
+_AT_ONCE: Final = 1 << 16
+_LONGEST_HEAD: Final = 1 << 20
+# socket(7): with a linger time of zero, close() sends a reset.
+_RESET: Final = struct.pack("ii", 1, 0)
+# RFC 9110 sections 15.3.5 and 15.4.5: these have no content, and so no length of it.
+_WITHOUT_CONTENT: Final = frozenset({204, 304})
+
+
+@dataclass(frozen=True)
+class Received:
+    """
+    One request as it arrived.
+
+    Attributes:
+        method: As received.
+        target: The request target as received (RFC 9112 section 3.2).
+        headers: The header fields in their order, the names in lower case.
+        body: The content without framing, as far as it was read. In no repr.
+        connection: Which connection it came on: the sink counts them from 0.
+        complete: Whether all of the content arrived before the sink answered or the connection ended.
+    """
+
+    method: str
+    target: str
+    headers: Fields
+    body: bytes = field(repr=False)
+    connection: int
+    complete: bool = True
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the content, 32 bytes."""
+        return hashlib.sha256(self.body).digest()
+
+    def header(self, name: str) -> str | None:
+        """
+        A header field's first value, or None.
+        """
+        return next((value for known, value in self.headers if known == name.lower()), None)
+
+
+class _Log:
+    """
+    What has arrived at a sink, and what was asked of it.
+    """
+
+    def __init__(self) -> None:
+        self._grown = threading.Condition()
+        self._received: list[Received] = []
+        self._asked: Counter[str] = Counter()
+        self._scripts: dict[str, deque[int]] = {}
+
+    def received(self) -> list[Received]:
+        with self._grown:
+            return list(self._received)
+
+    def clear(self) -> None:
+        with self._grown:
+            self._received.clear()
+            self._asked.clear()
+            self._scripts.clear()
+
+    def wait_for(self, count: int, timeout: float) -> bool:
+        with self._grown:
+            return self._grown.wait_for(lambda: len(self._received) >= count, timeout)
+
+    def script(self, path: str, statuses: Iterable[int]) -> None:
+        with self._grown:
+            self._scripts[path] = deque(statuses)
+
+    def answer(self, target: str) -> Answer:
+        path, _, query = _origin_form(target).partition("?")
+        with self._grown:
+            earlier = self._asked[path]
+            self._asked[path] += 1
+            if path in self._scripts:
+                return Answer(self._scripts[path].popleft() if self._scripts[path] else 204)
+        return answer_to(path, query, earlier)
+
+    def record(self, received: Received) -> None:
+        with self._grown:
+            self._received.append(received)
+            self._grown.notify_all()
+
+
+def _origin_form(target: str) -> str:
+    # RFC 9112 section 3.2.2: a server must accept the absolute form, too.
+    for scheme in ("http://", "https://"):
+        if target.startswith(scheme):
+            return "/" + target[len(scheme) :].partition("/")[2]
+    return target
+
+
+class Sink:
+    """
+    A loopback endpoint in threads of its own. A context manager: it listens from the block's begin to its end.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 for any that is free.
+        tls: A server's context, for ``https``; None for ``http``.
+
+    Attributes:
+        host: The address it listens on.
+        port: The port, once it listens.
+    """
+
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.host = host
+        self.port = port
+        self._tls = tls
+        self._log = _Log()
+        self._stopping = threading.Event()
+        self._listener: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
+        self._open: dict[threading.Thread, socket.socket] = {}
+
+    @property
+    def url(self) -> str:
+        """The sink's origin, without a slash at its end."""
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
+
+    @property
+    def requests(self) -> list[Received]:
+        """What has arrived since the last :meth:`clear`, in the order of arrival."""
+        return self._log.received()
+
+    def clear(self) -> None:
+        """
+        Forget what has arrived, and all scripts.
+        """
+        self._log.clear()
+
+    def wait_for(self, count: int, timeout: float = 5.0) -> bool:
+        """
+        Wait until this many requests have arrived.
+
+        Args:
+            count: How many.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether they have.
+        """
+        return self._log.wait_for(count, timeout)
+
+    def script(self, path: str, statuses: Iterable[int]) -> None:
+        """
+        Have the next requests for a path answered with these status codes, one each, and all later ones with 204.
+
+        Args:
+            path: Any path, without a query.
+            statuses: From 200 to 599.
+        """
+        self._log.script(path, statuses)
+
+    def start(self) -> Self:
+        """
+        Listen.
+        """
+        self._stopping.clear()
+        self._listener = socket.create_server((self.host, self.port))
+        self.port = self._listener.getsockname()[1]
+        self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="sink", daemon=True)
+        self._acceptor.start()
+        return self
+
+    def close(self) -> None:
+        """
+        End all connections, and wait until their threads are over.
+        """
+        listener, self._listener = self._listener, None
+        if listener is None or self._acceptor is None:
+            return
+        self._stopping.set()
+        with contextlib.suppress(OSError):  # nothing else wakes accept() on every system
+            socket.create_connection((self.host, self.port), timeout=1.0).close()
+        self._acceptor.join()
+        listener.close()
+        for thread, connection in tuple(self._open.items()):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Sink {self.url}: {len(self.requests)} requests>"
+
+    def _accept(self, listener: socket.socket) -> None:
+        for number in itertools.count():
+            connection, _ = listener.accept()
+            if self._stopping.is_set():
+                connection.close()
+                return
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            thread = threading.Thread(target=self._serve, args=(connection, number), name=f"sink-{number}", daemon=True)
+            self._open[thread] = connection
+            thread.start()
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        with connection, contextlib.suppress(OSError):
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _Conversation(connection, number, self._log, self._stopping).run()
+        self._open.pop(threading.current_thread(), None)
+
+
+class _Conversation:
+    """
+    The requests and responses on one connection.
+    """
+
+    def __init__(self, connection: socket.socket, number: int, log: _Log, stopping: threading.Event) -> None:
+        self._socket = connection
+        self._number = number
+        self._log = log
+        self._stopping = stopping
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_LONGEST_HEAD)
+
+    def run(self) -> None:
+        try:
+            while self._turn():
+                self._http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                self._respond(error.error_status_hint, (), close=True)
+
+    def _turn(self) -> bool:
+        head = self._event()
+        if not isinstance(head, h11.Request):
+            return False
+        answer = self._log.answer(head.target.decode("latin-1"))
+        pieces: list[bytes] = []
+        try:
+            self._read(answer.moment, pieces)
+        finally:
+            received = self._received(head, b"".join(pieces))
+            self._log.record(received)
+        self._stopping.wait(answer.delay)
+        return self._act(answer, received)
+
+    def _read(self, moment: Moment, pieces: list[bytes]) -> None:
+        if moment is Moment.AT_HEAD:
+            return
+        if self._http.they_are_waiting_for_100_continue:
+            self._write(h11.InformationalResponse(status_code=100, headers=[]))
+        while isinstance(event := self._event(), h11.Data):
+            pieces.append(bytes(event.data))
+            if moment is Moment.IN_CONTENT:
+                return
+
+    def _event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(self._socket.recv(_AT_ONCE))
+        return event
+
+    def _received(self, head: h11.Request, body: bytes) -> Received:
+        return Received(
+            method=head.method.decode("latin-1"),
+            target=head.target.decode("latin-1"),
+            headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers),
+            body=body,
+            connection=self._number,
+            complete=self._http.their_state in {h11.DONE, h11.MUST_CLOSE},
+        )
+
+    def _act(self, answer: Answer, received: Received) -> bool:
+        if answer.status is None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            return False
+        digest = ((RECEIVED_DIGEST_FIELD, repr_digest(received.digest)),) if answer.tells_digest else ()
+        self._respond(answer.status, (*answer.fields, *digest), close=answer.close)
+        return self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
+
+    def _respond(self, status: int, fields: Fields, *, close: bool) -> None:
+        length = () if status in _WITHOUT_CONTENT else (("Content-Length", "0"),)
+        closing = (("Connection", "close"),) if close else ()
+        self._write(h11.Response(status_code=status, headers=[*fields, *length, *closing]))
+        self._write(h11.EndOfMessage())
+
+    def _write(self, event: h11.Event) -> None:
+        self._socket.sendall(self._http.send(event) or b"")

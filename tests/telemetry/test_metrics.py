@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import urllib.request
+
+import pytest
+import requests
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.parser import text_string_to_metric_families
+
+from wirewitness import Outcome, Verdict, witness
+from wirewitness.core.outcome import REASONS
+from wirewitness.ledger import Stage
+from wirewitness.telemetry.attributes import OTHER, Bounded
+
+
+def post(http_verb, url, params):
+    return requests.post(url, json=params, timeout=5)
+
+
+def refuse(http_verb, url, params):
+    requests.post("http://127.0.0.1:1/", json=params, timeout=5)
+
+
+def test_every_label_set_is_there_at_zero_from_the_moment_of_wrapping(seen):
+    witness(post, name="born at zero", **seen.options)
+
+    of = {"dispatcher.name": "born at zero"}
+    settled = seen.points("wirewitness.ledger.settled", **of)
+    assert {(point.attributes["outcome"], point.attributes["reason"]) for point in settled} == {
+        (outcome.value, reason.value or "none") for outcome in Outcome for reason in REASONS[outcome]
+    }
+    verdicts = seen.points("wirewitness.payload.verdicts", **of)
+    assert {point.attributes["verdict"] for point in verdicts} == {verdict.value for verdict in Verdict}
+    pending = seen.points("wirewitness.ledger.pending", **of)
+    assert {point.attributes["stage"] for point in pending} == {stage.value for stage in Stage}
+    everything = [*settled, *verdicts, *pending, *seen.points("wirewitness.exchanges", **of)]
+    assert {point.value for point in everything} == {0}
+    assert seen.value("wirewitness.ledger.accepted", **of) == 0
+
+
+def test_the_counters_equal_the_ledger(seen, sink):
+    dispatcher = witness(post, name="counted", **seen.options)
+    for path in ("/v1/events", "/v1/events", "/status/503"):
+        dispatcher("POST", sink.url + path, {"a": 1})
+
+    book = dispatcher.ledger.book()
+    of = {"dispatcher.name": "counted"}
+    assert seen.value("wirewitness.ledger.accepted", **of) == book.accepted == 3
+    assert seen.value("wirewitness.ledger.settled", outcome="delivered", reason="none", **of) == 2
+    assert seen.value("wirewitness.ledger.settled", outcome="rejected", reason="status_5xx", **of) == 1
+    assert seen.value("wirewitness.payload.verdicts", verdict="identical", **of) == 3
+    assert seen.value("wirewitness.exchanges", **of) == book.exchanges == 3
+
+
+def test_what_is_exported_closes_while_dispatches_run(seen):
+    dispatcher = witness(lambda event: None, name="closing", payload="event", evidence_timeout=0.05, **seen.options)
+    of = {"dispatcher.name": "closing"}
+    for number in range(5):
+        dispatcher({"a": number})
+        accepted = seen.points("wirewitness.ledger.accepted", **of)[0].value
+        ended = sum(point.value for point in seen.points("wirewitness.ledger.settled", **of))
+        assert accepted == ended + sum(point.value for point in seen.points("wirewitness.ledger.pending", **of))
+
+
+def test_durations_are_recorded_by_outcome_and_by_exchange(seen, sink):
+    dispatcher = witness(post, name="timed", **seen.options)
+    dispatcher("POST", f"{sink.url}/v1/events", {"a": 1})
+    dispatcher("POST", f"{sink.url}/status/503", {"a": 1})
+
+    of = {"dispatcher.name": "timed"}
+    (delivered,) = seen.points("wirewitness.dispatch.duration", outcome="delivered", **of)
+    (rejected,) = seen.points("wirewitness.dispatch.duration", outcome="rejected", **of)
+    assert dict(rejected.attributes) == {"dispatcher.name": "timed", "outcome": "rejected", "error.type": "503"}
+    assert delivered.count == rejected.count == 1
+    assert delivered.explicit_bounds[-1] == 60.0
+    (good, bad) = sorted(
+        seen.points("wirewitness.exchange.duration", **of),
+        key=lambda point: point.attributes["http.response.status_code"],
+    )
+    assert dict(good.attributes) == {**of, "server.address": "127.0.0.1", "http.response.status_code": 204}
+    assert bad.attributes["error.type"] == "503"
+    (size,) = seen.points("wirewitness.payload.size", **of)
+    assert (size.count, size.sum) == (2, 16)
+
+
+def test_a_duration_has_an_exemplar_that_names_the_dispatch_span(seen, sink):
+    dispatcher = witness(post, name="exemplary", **seen.options)
+    dispatcher("POST", f"{sink.url}/v1/events", {"a": 1})
+
+    (point,) = seen.points("wirewitness.dispatch.duration", **{"dispatcher.name": "exemplary"})
+    assert [exemplar.span_id for exemplar in point.exemplars] == [seen.span("dispatch exemplary").context.span_id]
+
+
+def test_a_value_of_endless_variety_is_bounded():
+    bounded = Bounded(most=2)
+    assert [bounded(value) for value in ("a", "b", "c", "a", "d")] == ["a", "b", OTHER, "a", OTHER]
+
+
+@pytest.fixture
+def scrape():
+    registry = CollectorRegistry()
+    reader = PrometheusMetricReader(registry=registry)
+    provider = MeterProvider([reader])
+    server, thread = start_http_server(0, "127.0.0.1", registry)
+
+    def read():
+        url = f"http://127.0.0.1:{server.server_port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as page:
+            families = text_string_to_metric_families(page.read().decode())
+            return {family.name: family for family in families}
+
+    yield provider, read
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    provider.shutdown()
+
+
+def test_prometheus_scrapes_these_names(scrape, sink):
+    provider, read = scrape
+    dispatcher = witness(post, name="scraped", meter_provider=provider)
+    dispatcher("POST", f"{sink.url}/v1/events", {"a": 1})
+
+    families = {name: family for name, family in read().items() if name.startswith("wirewitness")}
+    assert {(name, family.type) for name, family in families.items()} == {
+        ("wirewitness_dispatch_duration_seconds", "histogram"),
+        ("wirewitness_exchange_duration_seconds", "histogram"),
+        ("wirewitness_payload_size_bytes", "histogram"),
+        ("wirewitness_ledger_accepted", "counter"),
+        ("wirewitness_ledger_settled", "counter"),
+        ("wirewitness_ledger_pending", "gauge"),
+        ("wirewitness_payload_verdicts", "counter"),
+        ("wirewitness_exchanges", "counter"),
+        ("wirewitness_internal_errors", "counter"),
+    }
+    (sample,) = [
+        sample
+        for sample in families["wirewitness_ledger_settled"].samples
+        if sample.labels["dispatcher_name"] == "scraped" and sample.labels["outcome"] == "delivered"
+        and sample.labels["reason"] == "none"
+    ]
+    assert (sample.name, sample.value) == ("wirewitness_ledger_settled_total", 1)
+    assert {
+        sample.labels["component"] for sample in families["wirewitness_internal_errors"].samples
+    } >= {"adapter", "hook", "tap", "telemetry", "witness"}
