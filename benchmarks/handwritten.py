@@ -26,7 +26,7 @@ from opentelemetry.trace import Status, StatusCode, TracerProvider
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-def handwritten(  # noqa: C901 -- as straightforward as such wrappers are
+def handwritten(
     inner: Callable[[Any], Any],
     *,
     name: str,
@@ -56,7 +56,7 @@ def handwritten(  # noqa: C901 -- as straightforward as such wrappers are
     def dispatch_event(event: Any) -> Any:
         body = json.dumps(event.params).encode()
         digest = hashlib.sha256(body).hexdigest()
-        outcome, reason, error_type = "returned", "no_evidence", None
+        said, outcome, reason, error_type = "dispatch.returned", "returned", "no_evidence", None
         started = time.perf_counter()
         with tracer.start_as_current_span(
             span_name, attributes=at_start, record_exception=False, set_status_on_exception=False
@@ -64,7 +64,7 @@ def handwritten(  # noqa: C901 -- as straightforward as such wrappers are
             try:
                 return inner(event)
             except BaseException as error:
-                outcome, reason, error_type = "failed", "error", type(error).__qualname__
+                said, outcome, reason, error_type = "dispatch.failed", "failed", "error", type(error).__qualname__
                 span.set_status(Status(StatusCode.ERROR, outcome))
                 raise
             finally:
@@ -88,7 +88,7 @@ def handwritten(  # noqa: C901 -- as straightforward as such wrappers are
                 dispatches.add(1, labels)
                 log.log(
                     level,
-                    f"dispatch.{outcome}",
+                    said,
                     dispatcher=name,
                     outcome=outcome,
                     verdict=verdict,

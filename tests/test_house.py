@@ -80,6 +80,23 @@ def test_nobody_inside_imports_from_the_front_door():
     assert offenders == []
 
 
+def imported_by(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def test_only_the_set_up_and_the_command_line_know_the_opentelemetry_sdk():
+    knowing = {
+        path.relative_to(ROOT / "src" / "wirewitness").as_posix()
+        for path in SOURCES
+        if any(name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")) for name in imported_by(path))
+    }
+    assert {name for name in knowing if not name.startswith("cli/")} == {"telemetry/setup.py"}
+
+
 def test_the_front_door_has_at_most_25_names_in_order():
     assert len(wirewitness.__all__) <= MOST_NAMES
     assert wirewitness.__all__ == sorted(wirewitness.__all__)

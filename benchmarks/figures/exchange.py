@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterator
 
 import urllib3
 
+from handwritten import handwritten
+from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
+
 from figures.at_once import row
 from figures.events import SIZES, Event, events
 from figures.late import check
 from figures.loopback import server
-from figures.row import Row, Scale, Tick
 from figures.rounds import Turn, interleaved
+from figures.row import Row, Scale, Tick
 from figures.sdk import Sdk, configure_structlog, count_of, sdk
-from handwritten import handwritten
-from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
 from wirewitness import Outcome, ledger_of, wire, witness
 
 
@@ -78,15 +79,11 @@ def _case(size: str, url: str, pool: urllib3.PoolManager, scale: Scale, tick: Ti
     return row(TITLE, size, spent, TARGET, AIM)
 
 
-def _turns(
-    dispatchers: dict[str, Dispatch], batch: list[Event], warm: list[Event], telemetry: Sdk
-) -> list[Turn]:
+def _turns(dispatchers: dict[str, Dispatch], batch: list[Event], warm: list[Event], telemetry: Sdk) -> list[Turn]:
     instrumentation = URLLib3Instrumentor()
 
     def instrument() -> None:
-        instrumentation.instrument(
-            tracer_provider=telemetry.tracer_provider, meter_provider=telemetry.meter_provider
-        )
+        instrumentation.instrument(tracer_provider=telemetry.tracer_provider, meter_provider=telemetry.meter_provider)
 
     around = {"control": (instrument, instrumentation.uninstrument), "witness": (wire.install, wire.uninstall)}
     return [

@@ -73,7 +73,7 @@ def measure(scale: Scale, tick: Tick) -> Iterator[Row]:
     """
     Look, dispatch, and look again.
     """
-    configure_structlog(logging.WARNING)
+    configure_structlog(logging.INFO)
     with server() as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         dispatchers = _dispatchers(connection)
@@ -125,4 +125,6 @@ def _row(dispatches: int, before: Look, after: Look) -> Row:
     }
     grown = (after.resident - before.resident) / PER_MB
     book = process_ledger.book()
-    return Row(TITLE, f"{dispatches:,} dispatches", "MB", [grown], MOST_MB, None, parts, f"{book}, closes: {book.closes}")
+    return Row(
+        TITLE, f"{dispatches:,} dispatches", "MB", [grown], MOST_MB, None, parts, f"{book}, closes: {book.closes}"
+    )

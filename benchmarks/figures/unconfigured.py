@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from figures.at_once import BLOCKS, CALLS, Sender
 from figures.events import SIZES, events
 from figures.late import check, settle_waiting
-from figures.row import Row, Scale, Tick, added, ratios
 from figures.rounds import Turn, interleaved
+from figures.row import Row, Scale, Tick, added, ratios
 from wirewitness import Outcome, ledger_of, witness
 
 

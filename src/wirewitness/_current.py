@@ -9,7 +9,7 @@ import time
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
-from wirewitness.core.exchange import Address, Exchange
+from wirewitness.core.exchange import Address, Exchange, address_of
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.payload import Payload
 from wirewitness.core.settlement import Settlement
@@ -50,36 +50,29 @@ class Dispatch:
 
     Attributes:
         name: The dispatcher's name.
+        owner: Whoever opened it.
         method: The HTTP method that the caller asked for, or an empty string.
-        target: Where the caller asked it to go, or None.
         payload: What was meant, or None where it couldn't be known.
         unknown: Why there's no payload, if there's none.
-        source: The very object that the payload was read from.
+        source: The very object that the payload was read from, while the call runs.
+        parent: The dispatch within whose inner call this one began, or None.
         started_ns: When the call began, Unix nanoseconds.
         duration: Seconds from the call's begin to its return, or to its last evidence if that came later.
+        open: Whether the inner call runs.
         settlement: How it ended; None while it hasn't.
+        deadline: Until when late evidence is waited for, monotonic seconds.
+        trace: What telemetry keeps of it.
+        token: What resets the ContextVar.
     """
 
-    __slots__ = (
-        "_attempts",
-        "_clock",
-        "_exchanges",
-        "deadline",
-        "duration",
-        "method",
-        "name",
-        "open",
-        "owner",
-        "parent",
-        "payload",
-        "settlement",
-        "source",
-        "started_ns",
-        "target",
-        "token",
-        "trace",
-        "unknown",
-    )
+    # Most dispatches leave most of these alone: as class attributes they cost no time to set.
+    duration = 0.0
+    open = True
+    settlement: Settlement | None = None
+    deadline = 0.0
+    trace: Any = None
+    token: Any = None
+    _exchanges: tuple[Exchange, ...] | None = None
 
     def __init__(  # noqa: PLR0913 -- one call, one place that makes it
         self,
@@ -87,7 +80,7 @@ class Dispatch:
         owner: Owner,
         *,
         method: str = "",
-        target: Address | None = None,
+        url: object = None,
         payload: Payload | None = None,
         unknown: Reason = Reason.UNKNOWN_PAYLOAD,
         source: object = None,
@@ -96,21 +89,24 @@ class Dispatch:
         self.name = name
         self.owner = owner
         self.method = method
-        self.target = target
         self.payload = payload
         self.unknown = unknown
         self.source = source
         self.parent = parent
-        self.open = True
-        self.trace: Any = None
-        self.token: Any = None
-        self.deadline = 0.0
-        self.duration = 0.0
-        self.settlement: Settlement | None = None
+        self._url = url
         self._attempts: list[Attempt] = []
-        self._exchanges: tuple[Exchange, ...] | None = None
         self.started_ns = time.time_ns()
         self._clock = time.perf_counter()
+
+    @property
+    def target(self) -> Address | None:
+        """Where the caller asked it to go, or None."""
+        return address_of(self._url) if isinstance(self._url, str) else None
+
+    @property
+    def body(self) -> bytes:
+        """The payload's bytes, empty where it couldn't be known."""
+        return b"" if self.payload is None else self.payload.body
 
     def attach(self, attempt: Attempt) -> None:
         """
@@ -135,10 +131,18 @@ class Dispatch:
         """
         self.duration = time.perf_counter() - self._clock
 
+    def end(self, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> None:
+        """
+        Close the record: what it was judged by, and how.
+        """
+        self._exchanges = exchanges
+        self._attempts = []
+        self.settlement = settlement
+
     @property
-    def body(self) -> bytes:
-        """The payload's bytes, empty where it couldn't be known."""
-        return b"" if self.payload is None else self.payload.body
+    def attempted(self) -> bool:
+        """Whether any request was made for it."""
+        return bool(self._attempts or self._exchanges)
 
     @property
     def busy(self) -> bool:
@@ -151,14 +155,6 @@ class Dispatch:
         if self._exchanges is not None:
             return self._exchanges
         return tuple(attempt.exchange(index) for index, attempt in enumerate(self._attempts))
-
-    def end(self, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> None:
-        """
-        Close the record: what it was judged by, and how.
-        """
-        self._exchanges = exchanges
-        self._attempts = []
-        self.settlement = settlement
 
     @property
     def outcome(self) -> Outcome | None:

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -25,7 +26,7 @@ class Flights:
     or by a later call that flushes an inner dispatcher's queue.
 
     Attributes:
-        by_body: The dispatches by their payload's bytes; empty when nothing is watched.
+        by_body: The oldest dispatch of each payload, by the payload's bytes; empty when nothing is watched.
 
     Args:
         most: How many dispatches may wait for late evidence.
@@ -35,7 +36,7 @@ class Flights:
     def __init__(self, *, most: int = 10_000, most_bytes: int = 64 << 20) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self.by_body: dict[bytes, list[Dispatch]] = {}
+        self.by_body: dict[bytes, Dispatch] = {}
         self.forget_all()
 
     def forget_all(self) -> None:
@@ -44,17 +45,21 @@ class Flights:
         """
         self._lock = threading.RLock()
         self.by_body.clear()
-        self._waiting: dict[Dispatch, None] = {}
+        self._same: dict[bytes, deque[Dispatch]] = {}
+        # Ordered ones: the first of a plain dict is slow to find once many before it are gone.
+        self._waiting: OrderedDict[Dispatch, None] = OrderedDict()
         self._waiting_bytes = 0
-        self._given_up: dict[int, None] = {}
+        self._given_up: OrderedDict[int, None] = OrderedDict()
         self._sweeper = _Sweeper(self)
 
     def add(self, dispatch: Dispatch) -> None:
         """
         Have a dispatch found by its payload from now on.
         """
+        body = dispatch.body
         with self._lock:
-            self.by_body.setdefault(dispatch.body, []).append(dispatch)
+            if self.by_body.setdefault(body, dispatch) is not dispatch:
+                self._same.setdefault(body, deque()).append(dispatch)
 
     def discard(self, dispatch: Dispatch) -> None:
         """
@@ -62,13 +67,21 @@ class Flights:
         """
         body = dispatch.body
         with self._lock:
-            same = self.by_body.get(body)
-            if same and dispatch in same:
-                same.remove(dispatch)
-                if not same:
-                    del self.by_body[body]
+            same = self._same.get(body)
+            if same is not None:
+                self._discard_one_of(body, same, dispatch)
+            elif self.by_body.get(body) is dispatch:
+                del self.by_body[body]
             if self._waiting.pop(dispatch, self) is None:
                 self._waiting_bytes -= len(body)
+
+    def _discard_one_of(self, body: bytes, same: deque[Dispatch], dispatch: Dispatch) -> None:
+        if self.by_body.get(body) is dispatch:
+            self.by_body[body] = same.popleft()
+        elif dispatch in same:
+            same.remove(dispatch)
+        if not same:
+            del self._same[body]
 
     def wait(self, dispatch: Dispatch, seconds: float) -> None:
         """
@@ -78,11 +91,10 @@ class Flights:
         with self._lock:
             self._waiting[dispatch] = None
             self._waiting_bytes += len(dispatch.body)
-            crowded_out = list(self._crowded_out())
         if dispatch.settlement is not None:  # by another thread's evidence, in between
             self.discard(dispatch)
-        for oldest in crowded_out:
-            self.give_up(oldest, Reason.EVICTED)
+        while len(self._waiting) > self._most or self._waiting_bytes > self._most_bytes:
+            self._evict_oldest()
         self._sweeper.wake_at(dispatch.deadline)
 
     @staticmethod
@@ -92,14 +104,13 @@ class Flights:
         """
         dispatch.deadline = time.monotonic() + seconds
 
-    def _crowded_out(self) -> Iterator[Dispatch]:
-        count, size = len(self._waiting), self._waiting_bytes
-        for dispatch in self._waiting:
-            if count <= self._most and size <= self._most_bytes:
-                return
-            count -= 1
-            size -= len(dispatch.body)
-            yield dispatch
+    def _evict_oldest(self) -> None:
+        with self._lock:
+            oldest = next(iter(self._waiting), None)
+        if oldest is not None:
+            self.give_up(oldest, Reason.EVICTED)
+            if oldest in self._waiting:  # whoever owns it could not settle it
+                self.discard(oldest)
 
     def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
         """
@@ -108,7 +119,7 @@ class Flights:
         with self._lock:
             self._given_up[hash(dispatch.body)] = None
             if len(self._given_up) > self._most:
-                del self._given_up[next(iter(self._given_up))]
+                self._given_up.popitem(last=False)
         dispatch.owner.give_up(dispatch, reason)
 
     def was_given_up(self, body: bytes) -> bool:
@@ -129,11 +140,12 @@ class Flights:
         The dispatches whose payloads a body carries: the oldest with exactly these bytes, or all that it embeds.
         """
         with self._lock:
-            same = self.by_body.get(body)
-            if same:
-                return [next((dispatch for dispatch in same if not dispatch.busy), same[0])]
+            oldest = self.by_body.get(body)
+            if oldest is not None:
+                same = (oldest, *self._same.get(body, ()))
+                return [next((dispatch for dispatch in same if not dispatch.busy), oldest)]
             candidates = list(itertools.islice(self.by_body.values(), _MOST_SEARCHED_FOR))
-        return list(_embedded(body, [dispatches[0] for dispatches in candidates]))
+        return list(_embedded(body, candidates))
 
 
 # A body is searched for the oldest payloads only, so that the search is never a delay to be felt.

@@ -91,7 +91,11 @@ def fail_open(component: str) -> Callable[[Callable[P, T]], Callable[P, T | None
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 -- this is the boundary
-                INTERNAL_ERRORS.report(component, error)
+                # Reporting needs stack, which may be what has run out, and the user's logging, which may be what's broken.
+                try:  # noqa: SIM105 -- suppress() needs stack, too
+                    INTERNAL_ERRORS.report(component, error)
+                except Exception:  # noqa: BLE001, S110 -- nobody is left to be told
+                    pass
                 return None
 
         return guarded

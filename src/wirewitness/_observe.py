@@ -5,7 +5,6 @@ One dispatch under observation: accept, open, close, settle.
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import functools
 
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from wirewitness._current import CURRENT, Dispatch, current
 from wirewitness._flights import FLIGHTS
 from wirewitness._guard import fail_open
-from wirewitness.core.exchange import Exchange, address_of
+from wirewitness.core.exchange import Exchange
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.payload import QUERY_METHODS, Encode, Payload, freeze, freeze_query
 from wirewitness.core.settlement import Settlement, judge
-from wirewitness.core.verdict import Verdict
+from wirewitness.core.verdict import Evidence, Verdict
 from wirewitness.errors import IntegrityError, UnsupportedPayload
 from wirewitness.ledger import Ledger
 from wirewitness.typing import Adapter, Intent
@@ -79,12 +78,8 @@ class Observer:
         Returns:
             The dispatch, now the current one; None where an outer witness counts this payload already.
         """
-        parent = current()
-        intent = self._read(args, kwargs)
-        if parent is not None and intent is not None and parent.source is intent.params:
-            return None
-        dispatch = self._accept(intent, parent)
-        if parent is not None and dispatch.payload is not None and parent.payload == dispatch.payload:
+        dispatch = self._read(args, kwargs, current()) or Dispatch(self._name, self)
+        if _counted_by_outer(dispatch):
             return None
         self.ledger.accept(dispatch)
         if dispatch.payload is not None:
@@ -94,18 +89,15 @@ class Observer:
         return dispatch
 
     @fail_open("adapter")
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Intent | None:
-        return self._adapter(args, kwargs)
-
-    def _accept(self, intent: Intent | None, parent: Dispatch | None) -> Dispatch:
-        if intent is None:
-            return Dispatch(self._name, self, parent=parent)
-        payload, unknown = self._freeze(intent) or (None, Reason.UNKNOWN_PAYLOAD)
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: Dispatch | None) -> Dispatch:
+        intent = self._adapter(args, kwargs)
+        known = parent is not None and parent.source is intent.params
+        payload, unknown = (None, Reason.NONE) if known else self._freeze(intent) or (None, Reason.UNKNOWN_PAYLOAD)
         return Dispatch(
             self._name,
             self,
             method=intent.method,
-            target=address_of(intent.url) if isinstance(intent.url, str) else None,
+            url=intent.url,
             payload=payload,
             unknown=unknown,
             source=intent.params,
@@ -130,31 +122,48 @@ class Observer:
         """
         if dispatch is None:
             return
-        self._leave(dispatch)
-        self._telemetry.closed(dispatch)
-        self._conclude(dispatch, error)
+        if not self._close(dispatch, error):
+            self._abandon(dispatch)
         if self._options.strict and error is None and dispatch.verdict is Verdict.ALTERED:
             at = "" if dispatch.offset is None else f", first at byte {dispatch.offset}"
             msg = f"{self._name} altered the payload: {dispatch.reason.value}{at}"
             raise IntegrityError(msg)
 
     @fail_open("witness")
-    def _leave(self, dispatch: Dispatch) -> None:
+    def _close(self, dispatch: Dispatch, error: BaseException | None) -> bool:
         dispatch.open = False
         dispatch.source = None
         dispatch.touch()
-        CURRENT.reset(dispatch.token)
+        self._telemetry.closed(dispatch)
+        try:
+            CURRENT.reset(dispatch.token)
+        except ValueError:  # a coroutine that was closed in another context than it ran in
+            CURRENT.set(None)
+        self._conclude(dispatch, error)
+        return True
 
     @fail_open("witness")
+    def _abandon(self, dispatch: Dispatch) -> None:
+        # It needs less stack than opening did, so it can't fail where the stack has run out since.
+        if self.ledger.settle(dispatch, _nothing_seen(Reason.NO_EVIDENCE), 0):
+            dispatch.end(_nothing_seen(Reason.NO_EVIDENCE), ())
+        FLIGHTS.discard(dispatch)
+
     def _conclude(self, dispatch: Dispatch, error: BaseException | None) -> None:
+        if error is None and dispatch.payload is not None and not dispatch.attempted:
+            self._wait(dispatch)
+            return
         exchanges = dispatch.exchanges
         settlement = self._judge(dispatch, exchanges, error)
         if settlement.outcome is Outcome.UNCONFIRMED and dispatch.payload is not None:
-            self.ledger.await_evidence(dispatch)
-            _settle_at_exit()
-            FLIGHTS.wait(dispatch, self._options.evidence_timeout)
+            self._wait(dispatch)
         else:
             self._settle(dispatch, settlement, exchanges)
+
+    def _wait(self, dispatch: Dispatch) -> None:
+        self.ledger.await_evidence(dispatch)
+        _settle_at_exit()
+        FLIGHTS.wait(dispatch, self._options.evidence_timeout)
 
     @fail_open("witness")
     def reconsider(self, dispatch: Dispatch) -> None:
@@ -175,9 +184,7 @@ class Observer:
         Settle by what is known.
         """
         exchanges = dispatch.exchanges
-        settlement = self._judge(dispatch, exchanges)
-        if settlement.reason is Reason.NO_EVIDENCE:
-            settlement = dataclasses.replace(settlement, reason=reason)
+        settlement = self._judge(dispatch, exchanges) if exchanges else _nothing_seen(reason)
         self._settle(dispatch, settlement, exchanges)
 
     @staticmethod
@@ -205,6 +212,18 @@ class Observer:
         Whether requests made right now are a telemetry exporter's own.
         """
         return self._telemetry.ignores(dispatch)
+
+
+def _counted_by_outer(dispatch: Dispatch) -> bool:
+    outer = dispatch.parent
+    if outer is None:
+        return False
+    return outer.source is dispatch.source or (dispatch.payload is not None and outer.payload == dispatch.payload)
+
+
+@functools.cache
+def _nothing_seen(reason: Reason) -> Settlement:
+    return Settlement(Outcome.UNCONFIRMED, Verdict.UNOBSERVED, Evidence.CALL, reason)
 
 
 @functools.cache

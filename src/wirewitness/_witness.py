@@ -224,7 +224,7 @@ def _subclass(cls: type, members: dict[str, Any], observer: Observer) -> type:
         _MARK: observer,
         **members,
     }
-    if not hasattr(cls, "ledger"):
+    if not _has_own_ledger(cls):
         namespace["ledger"] = observer.ledger
     try:
         return type(cls)(cls.__name__, (cls,), namespace)
@@ -238,7 +238,7 @@ def _wrap_instance(inner: Any, settings: _Settings) -> Any:
     function = getattr(inner, method)
     observer = settings.observer(type(inner).__name__, _adapter(function, settings, bound=False))
     members = {method: staticmethod(_observed(function, observer)), _MARK: observer}
-    if not hasattr(inner, "ledger"):
+    if not _has_own_ledger(inner):
         members["ledger"] = observer.ledger
     proxy = type(type(inner).__name__, (wrapt.BaseObjectProxy,), members)
     return proxy(inner)
@@ -286,7 +286,9 @@ def _signature(function: Any) -> inspect.Signature | None:
 
 
 def _observed(inner: Callable[..., Any], observer: Observer) -> Callable[..., Any]:
-    return _observed_async(inner, observer) if _is_async(inner) else _observed_sync(inner, observer)
+    observed = _observed_async(inner, observer) if _is_async(inner) else _observed_sync(inner, observer)
+    setattr(observed, _MARK, observer)
+    return observed
 
 
 def _is_async(function: Any) -> bool:
@@ -324,7 +326,10 @@ def _observed_async(inner: Callable[..., Any], observer: Observer) -> Callable[.
 
 
 def _marked(function: Any, observer: Observer) -> Any:
-    setattr(function, _MARK, observer)
-    if not hasattr(function, "ledger"):
+    if not _has_own_ledger(function):
         function.ledger = observer.ledger
     return function
+
+
+def _has_own_ledger(inner: Any) -> bool:
+    return hasattr(inner, "ledger") and not isinstance(inner.ledger, Ledger)

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -71,9 +71,9 @@ class Book:
         return f"accepted {self.accepted} = {ends} + pending {self.open}"
 
 
-class _Page:
+class _Counts:
     """
-    The counts themselves. Whoever touches them holds the lock.
+    The counts of one ledger, or of all those of a name that are gone. Whoever touches them holds the lock.
     """
 
     def __init__(self) -> None:
@@ -81,24 +81,36 @@ class _Page:
 
     def clear(self) -> None:
         self.accepted = 0
-        self.settled = {(outcome, reason): 0 for outcome in Outcome for reason in REASONS[outcome]}
-        self.pending = dict.fromkeys(Stage, 0)
-        self.verdicts = dict.fromkeys(Verdict, 0)
+        self.endings: dict[tuple[Outcome, Reason, Verdict], int] = {}
         self.exchanges = 0
+        self.open: dict[Dispatch, Stage] = {}
 
-    def book(self) -> Book:
-        return Book(
-            self.accepted,
-            MappingProxyType(self.settled.copy()),
-            MappingProxyType(self.pending.copy()),
-            MappingProxyType(self.verdicts.copy()),
-            self.exchanges,
-        )
+    def add(self, other: _Counts) -> None:
+        self.accepted += other.accepted
+        self.exchanges += other.exchanges
+        for ending, number in other.endings.items():
+            self.endings[ending] = self.endings.get(ending, 0) + number
+
+
+def _book(all_counts: Iterable[_Counts]) -> Book:
+    settled = {(outcome, reason): 0 for outcome in Outcome for reason in REASONS[outcome]}
+    verdicts = dict.fromkeys(Verdict, 0)
+    pending = dict.fromkeys(Stage, 0)
+    accepted = exchanges = 0
+    for counts in all_counts:
+        accepted += counts.accepted
+        exchanges += counts.exchanges
+        for stage in counts.open.values():
+            pending[stage] += 1
+        for (outcome, reason, verdict), number in counts.endings.items():
+            settled[outcome, reason] = settled.get((outcome, reason), 0) + number
+            verdicts[verdict] += number
+    return Book(accepted, MappingProxyType(settled), MappingProxyType(pending), MappingProxyType(verdicts), exchanges)
 
 
 class Ledger:
     """
-    One dispatcher's book. It counts every payload once and settles it once; the process-wide book moves with it.
+    One dispatcher's book. It counts every payload once and settles it once.
 
     Args:
         name: The dispatcher's name; ledgers of one name add up in the process-wide book.
@@ -107,72 +119,58 @@ class Ledger:
 
     def __init__(self, name: str, process: ProcessLedger | None = None) -> None:
         self.name = name
-        process = process or PROCESS
-        self._open: dict[Dispatch, Stage] = {}
-        self._own = _Page()
-        self._pages = (self._own, process.page(name))
-        process.watch(self)
+        self._counts = _Counts()
+        (process or PROCESS).include(self, self._counts)
 
     def accept(self, dispatch: Dispatch) -> None:
         """
         A call was taken: its payload is in flight.
         """
         with _lock:
-            self._open[dispatch] = Stage.IN_FLIGHT
-            for page in self._pages:
-                page.accepted += 1
-                page.pending[Stage.IN_FLIGHT] += 1
+            self._counts.accepted += 1
+            self._counts.open[dispatch] = Stage.IN_FLIGHT
 
     def await_evidence(self, dispatch: Dispatch) -> None:
         """
         The inner call has returned without telling. Does nothing if it's settled by now.
         """
         with _lock:
-            if dispatch not in self._open:
-                return
-            self._open[dispatch] = Stage.AWAITING_EVIDENCE
-            for page in self._pages:
-                page.pending[Stage.IN_FLIGHT] -= 1
-                page.pending[Stage.AWAITING_EVIDENCE] += 1
+            if dispatch in self._counts.open:
+                self._counts.open[dispatch] = Stage.AWAITING_EVIDENCE
 
     def settle(self, dispatch: Dispatch, settlement: Settlement, exchanges: int) -> bool:
         """
         Move a payload from pending to its outcome.
 
+        Args:
+            dispatch: The payload's dispatch.
+            settlement: How it ended.
+            exchanges: HTTP requests made for it.
+
         Returns:
             Whether it was this call that did so; False if it's settled by now, or was another process's before a fork.
         """
+        ending = (settlement.outcome, settlement.reason, settlement.verdict)
+        counts = self._counts
         with _lock:
-            stage = self._open.pop(dispatch, None)
-            if stage is None:
+            if counts.open.pop(dispatch, None) is None:
                 return False
-            ending = (settlement.outcome, settlement.reason)
-            for page in self._pages:
-                page.pending[stage] -= 1
-                page.settled[ending] = page.settled.get(ending, 0) + 1
-                page.verdicts[settlement.verdict] += 1
-                page.exchanges += exchanges
-            return True
+            counts.endings[ending] = counts.endings.get(ending, 0) + 1
+            counts.exchanges += exchanges
+        return True
 
     def book(self) -> Book:
         """
         The counts at this instant.
         """
         with _lock:
-            return self._own.book()
+            return _book([self._counts])
 
     def is_open(self, dispatch: Dispatch) -> bool:
         """
         Whether a payload is pending.
         """
-        return dispatch in self._open
-
-    def clear(self) -> None:
-        """
-        Start an empty book, in a child process: what was accepted before the fork is the parent's.
-        """
-        self._open.clear()
-        self._own.clear()
+        return dispatch in self._counts.open
 
     def __repr__(self) -> str:
         return f"<Ledger {self.name}: {self.book()}>"
@@ -180,54 +178,48 @@ class Ledger:
 
 class ProcessLedger:
     """
-    The book of a whole process, a page for each dispatcher's name.
+    The book of a whole process: all ledgers, and what those counted that are gone.
     """
 
     def __init__(self) -> None:
-        self._named: dict[str, _Page] = {}
-        self._ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+        self._named: dict[str, list[_Counts]] = {}
 
-    def page(self, name: str) -> _Page:
+    def include(self, ledger: Ledger, counts: _Counts) -> None:
         """
-        The page on which all ledgers of a name add up.
+        Count with a ledger from now on.
         """
         with _lock:
-            return self._named.setdefault(name, _Page())
+            # The first of a name takes over from those that are gone, so that wrapping again and again leaks nothing.
+            self._named.setdefault(ledger.name, [_Counts()]).append(counts)
+        weakref.finalize(ledger, self._retire, ledger.name, counts).atexit = False
 
-    def watch(self, ledger: Ledger) -> None:
-        """
-        Have a ledger cleared with this one.
-        """
-        self._ledgers.add(ledger)
+    def _retire(self, name: str, counts: _Counts) -> None:
+        with _lock:
+            named = self._named[name]
+            named.remove(counts)
+            named[0].add(counts)
 
     def books(self) -> dict[str, Book]:
         """
         The counts of this instant by dispatcher name.
         """
         with _lock:
-            return {name: page.book() for name, page in self._named.items()}
+            return {name: _book(named) for name, named in self._named.items()}
 
     def book(self) -> Book:
         """
         The counts of this instant of all dispatchers together.
         """
-        books = self.books().values()
-        return Book(
-            sum(book.accepted for book in books),
-            {ending: sum(book.settled.get(ending, 0) for book in books) for book in books for ending in book.settled},
-            {stage: sum(book.pending[stage] for book in books) for stage in Stage},
-            {verdict: sum(book.verdicts[verdict] for book in books) for verdict in Verdict},
-            sum(book.exchanges for book in books),
-        )
+        with _lock:
+            return _book(counts for named in self._named.values() for counts in named)
 
     def clear(self) -> None:
         """
         Start an empty book, and empty books of all dispatchers.
         """
-        for page in self._named.values():
-            page.clear()
-        for ledger in self._ledgers:
-            ledger.clear()
+        for named in self._named.values():
+            for counts in named:
+                counts.clear()
 
     def __repr__(self) -> str:
         return f"<ProcessLedger: {self.book()}>"

@@ -111,6 +111,7 @@ def test_a_retry_after_in_the_query_is_answered(sink):
     ("path", "location"),
     [
         ("/redirect/302", "/status/200"),
+        ("/redirect/302?a=1", "/status/200"),
         ("/redirect/307/v1/events", "/v1/events"),
         ("/redirect/307/v1/events?a=1", "/v1/events?a=1"),
         ("/redirect/301/redirect/302", "/redirect/302"),

@@ -33,17 +33,27 @@ class Seen:
         (found,) = [span for span in self.spans if span.name == name]
         return found
 
-    def points(self, metric, **labels):
+    def collect(self):
+        """
+        One collection: a function of a metric's name and labels to its points.
+        """
         batch = self._reader.get_metrics_data()
-        return [
-            point
-            for resource in (batch.resource_metrics if batch else ())
-            for scope in resource.scope_metrics
-            for one in scope.metrics
-            if one.name == metric
-            for point in one.data.data_points
-            if labels.items() <= dict(point.attributes).items()
-        ]
+
+        def points(metric, **labels):
+            return [
+                point
+                for resource in (batch.resource_metrics if batch else ())
+                for scope in resource.scope_metrics
+                for one in scope.metrics
+                if one.name == metric
+                for point in one.data.data_points
+                if labels.items() <= dict(point.attributes).items()
+            ]
+
+        return points
+
+    def points(self, metric, **labels):
+        return self.collect()(metric, **labels)
 
     def value(self, metric, **labels):
         (point,) = self.points(metric, **labels)

@@ -60,9 +60,10 @@ def test_what_is_exported_closes_while_dispatches_run(seen):
     of = {"dispatcher.name": "closing"}
     for number in range(5):
         dispatcher({"a": number})
-        accepted = seen.points("wirewitness.ledger.accepted", **of)[0].value
-        ended = sum(point.value for point in seen.points("wirewitness.ledger.settled", **of))
-        assert accepted == ended + sum(point.value for point in seen.points("wirewitness.ledger.pending", **of))
+        points = seen.collect()
+        (accepted,) = points("wirewitness.ledger.accepted", **of)
+        ended = sum(point.value for point in points("wirewitness.ledger.settled", **of))
+        assert accepted.value == ended + sum(point.value for point in points("wirewitness.ledger.pending", **of))
 
 
 def test_durations_are_recorded_by_outcome_and_by_exchange(seen, sink):

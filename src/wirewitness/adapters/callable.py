@@ -47,17 +47,21 @@ def _picker(signature: inspect.Signature | None, role: str, selector: object) ->
     return _by_name(signature, role, selector)
 
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
 def _by_name(signature: inspect.Signature, role: str, name: str) -> Callable[..., Any]:
     if name not in signature.parameters:
         known = ", ".join(signature.parameters) or "none"
         msg = f"{role}={name!r} names no argument of the callable; its arguments: {known}"
         raise ConfigurationError(msg)
-    index = list(signature.parameters).index(name)
+    positional = [known for known, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL]
+    index = positional.index(name) if name in positional else None
 
     def pick(*args: Any, **kwargs: Any) -> Any:
         if name in kwargs:
             return kwargs[name]
-        if index < len(args):
+        if index is not None and index < len(args):
             return args[index]
         return signature.parameters[name].default
 

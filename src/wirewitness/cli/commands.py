@@ -4,6 +4,7 @@ The commands, and their options.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from pathlib import Path
@@ -73,6 +74,6 @@ def demo(output: Path, otlp_endpoint: str) -> None:
     except OSError as error:
         msg = f"can't write {error.filename}: {error.strerror}"
         raise Unwritable(msg) from error
-    with files:
+    with contextlib.closing(files):
         code = run(files, otlp_endpoint)
     sys.exit(code)

@@ -49,7 +49,7 @@ def what_to_install(error: ImportError) -> str | None:
     module = _missing(error)
     for known, extra in EXTRAS.items():
         if f"{module}.".startswith(f"{known}."):
-            return f"wirewitness: {module} is missing: pip install 'wirewitness[{extra}]'"
+            return f"wirewitness: {known} is missing: pip install 'wirewitness[{extra}]'"
     return None
 
 

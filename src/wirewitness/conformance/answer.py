@@ -87,9 +87,9 @@ def _status(asked: Asked) -> Answer:
 
 
 def _redirect(asked: Asked) -> Answer:
-    target = asked.path["target"] or "/status/200"
+    target = asked.path["target"]
     query = f"?{asked.query}" if asked.query else ""
-    return Answer(asked.number("code"), (("Location", f"{target}{query}"),))
+    return Answer(asked.number("code"), (("Location", f"{target}{query}" if target else "/status/200"),))
 
 
 def _flaky(asked: Asked) -> Answer:

@@ -136,7 +136,7 @@ class Sink:
     A loopback endpoint in threads of its own. A context manager: it listens from the block's begin to its end.
 
     Args:
-        host: The address to listen on.
+        host: The IPv4 address to listen on.
         port: The port; 0 for any that is free.
         tls: A server's context, for ``https``; None for ``http``.
 

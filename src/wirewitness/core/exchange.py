@@ -8,7 +8,7 @@ import hashlib
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, quote_plus, unquote_plus, urlsplit
 
 
 if TYPE_CHECKING:
@@ -104,12 +104,14 @@ Address = tuple[str, str, int, str]
 
 def redact_query(query: str) -> str:
     """
-    A query with its names kept and its values replaced.
+    A query with its names kept and its values replaced. What stands there without a name can be a secret itself.
     """
-    pairs = parse_qsl(query, keep_blank_values=True)
-    if not pairs:
-        return REDACTED
-    return urlencode([(name, REDACTED) for name, _ in pairs])
+    return "&".join(_redact(part) for part in query.split("&") if part) or REDACTED
+
+
+def _redact(part: str) -> str:
+    name, equals, _ = part.partition("=")
+    return f"{quote_plus(unquote_plus(name), errors='replace')}={REDACTED}" if equals else REDACTED
 
 
 def address_of(url: str) -> Address | None:

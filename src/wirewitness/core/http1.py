@@ -19,7 +19,7 @@ class Head(NamedTuple):
     Attributes:
         method: As sent.
         target: The request target as sent (RFC 9112 section 3.2).
-        content_length: What ``Content-Length`` promises in bytes, or None.
+        content_length: What ``Content-Length`` promises in bytes, or None; -1 where that's no number.
         chunked: Whether the last transfer coding is ``chunked``.
         content_encoding: ``Content-Encoding``, lower-case; empty if there's none.
     """
@@ -60,7 +60,7 @@ def parse_head(head: bytes) -> Head:
     Parse a request's head.
 
     Raises:
-        ValueError: Where the start line doesn't have three parts, or ``Content-Length`` isn't a number.
+        ValueError: Where the start line doesn't have three parts.
     """
     start, _, lines = head.partition(CRLF)
     method, target, _ = start.decode("latin-1").split(" ", 2)
@@ -69,7 +69,7 @@ def parse_head(head: bytes) -> Head:
     return Head(
         method,
         target,
-        None if length is None else int(length),
+        None if length is None else _length(length),
         fields.get(b"transfer-encoding", b"").lower().endswith(b"chunked"),
         fields.get(b"content-encoding", b"").decode("latin-1").lower(),
     )
@@ -83,20 +83,36 @@ def _fields(lines: bytes) -> dict[bytes, bytes]:
     low = lines.lower()
     if not any(name in low for name in _FRAMING):
         return {}
-    pairs = (line.partition(b":") for line in lines.split(CRLF))
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+    fields: dict[bytes, bytes] = {}
+    for name, _, value in (line.partition(b":") for line in lines.split(CRLF)):
+        # RFC 9110 section 5.3: fields of one name are one list.
+        key, said = name.strip().lower(), fields.get(name.strip().lower())
+        fields[key] = value.strip() if said is None else b"%s, %s" % (said, value.strip())
+    return fields
+
+
+def _length(value: bytes) -> int:
+    # int() would take signs and underscores, too.
+    return int(value) if value.isdigit() else -1
 
 
 def read_content(head: Head, sent: bytes) -> Content:
     """
     Remove the framing from the bytes that were sent behind a head (RFC 9112 section 6).
+
+    What is framed wrongly is never ``complete``: what a receiver makes of it can't be known.
     """
     if head.chunked:
         return _dechunk(sent)
     if head.content_length is None:
         return Content(b"", complete=True, truncated=bool(sent))
+    if head.content_length < 0:
+        return Content(sent, complete=False, truncated=False)
     body = sent[: head.content_length]
     return Content(body, complete=len(body) == head.content_length, truncated=len(sent) > head.content_length)
+
+
+_HEXADECIMAL = b"0123456789abcdefABCDEF"
 
 
 def _dechunk(sent: bytes) -> Content:
@@ -111,7 +127,7 @@ def _dechunk(sent: bytes) -> Content:
         piece = sent[start : start + size]
         pieces.append(piece)
         position = start + size + len(CRLF)
-        if position > len(sent):
+        if not sent.startswith(CRLF, start + size):
             return Content(b"".join(pieces), complete=False, truncated=False)
 
 
@@ -119,10 +135,11 @@ def _chunk_size(sent: bytes, position: int) -> tuple[int | None, int]:
     end = sent.find(CRLF, position)
     if end < 0:
         return None, position
-    try:
-        return int(sent[position:end].partition(b";")[0], 16), end + len(CRLF)
-    except ValueError:
+    # int() would take signs, underscores and 0x, too.
+    digits = sent[position:end].partition(b";")[0].strip(b" \t")
+    if not digits or digits.strip(_HEXADECIMAL):
         return None, position
+    return int(digits, 16), end + len(CRLF)
 
 
 def _last_chunk(body: bytes, sent: bytes, start: int) -> Content:

@@ -147,6 +147,8 @@ def reason_of_error(error: BaseException) -> Reason:
     Names, so that the libraries whose exceptions they are need not be imported.
     """
     for link in _chain(error):
+        if _refuses_tunnel(link):
+            return Reason.PROXY
         names = {base.__name__ for base in type(link).__mro__}
         # urllib3 wraps whatever a connect met in it, and in 1.26 it's a timeout by class: what it wraps tells.
         if "NewConnectionError" not in names or "NameResolutionError" in names:
@@ -154,6 +156,11 @@ def reason_of_error(error: BaseException) -> Reason:
                 if name in names:
                     return reason
     return Reason.ERROR
+
+
+def _refuses_tunnel(error: BaseException) -> bool:
+    # http.client has no class of its own for a proxy that answers a CONNECT with anything but 200: its text alone tells.
+    return type(error) is OSError and str(error).startswith("Tunnel connection failed")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -61,9 +61,10 @@ def digest_from_header(value: str) -> bytes | None:
     _, found, rest = value.partition("sha-256=:")
     encoded, end, _ = rest.partition(":")
     try:
-        return b64decode(encoded, validate=True) if found and end else None
+        digest = b64decode(encoded, validate=True) if found and end else b""
     except ValueError:
         return None
+    return digest if len(digest) == hashlib.sha256().digest_size else None
 
 
 def freeze(params: object, *, encode: Encode | None = None) -> Payload:
@@ -100,24 +101,32 @@ def freeze_query(url: str | None, params: object) -> Payload:
             without the values that are None.
 
     Raises:
-        UnsupportedPayload: With reason ``unserializable`` where no query can be made of ``params``.
+        UnsupportedPayload:
+            With reason ``unserializable`` where no query can be made of ``params`` and ``url``, and with ``unreadable``
+            for streams and iterators, which can't be read without being consumed.
     """
-    own = urlsplit(url).query if url else ""
-    made = _query_of(params)
-    return Payload("&".join(part for part in (own, made) if part).encode("utf-8"), in_query=True)
-
-
-def _query_of(params: object) -> str:
-    if params is None:
-        return ""
-    if isinstance(params, (bytes, str)):
-        return _utf8(params).decode("utf-8", "replace")
-    items: Any = params.items() if isinstance(params, Mapping) else params
     try:
-        return urlencode([(key, value) for key, value in items if value is not None], doseq=True)
+        own = urlsplit(url).query.encode("utf-8") if url else b""
+        made = _query_of(params)
     except (TypeError, ValueError) as error:
         msg = f"no query can be made of {type(params).__name__}"
         raise UnsupportedPayload(msg, reason=Reason.UNSERIALIZABLE) from error
+    return Payload(b"&".join(part for part in (own, made) if part), in_query=True)
+
+
+def _query_of(params: object) -> bytes:
+    if params is None:
+        return b""
+    if isinstance(params, (bytes, str)):
+        return _utf8(params)
+    items: Any = params.items() if isinstance(params, Mapping) else _unread(params)
+    return urlencode([pair for key, values in items for pair in _pairs(key, values)], doseq=True).encode("ascii")
+
+
+def _pairs(key: Any, values: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(values, (bytes, str)) or not hasattr(values, "__iter__"):
+        values = (values,)
+    return ((key, value) for value in _unread(values) if value is not None)
 
 
 def _bytes_of(params: object) -> bytes:
@@ -129,10 +138,14 @@ def _bytes_of(params: object) -> bytes:
         return _utf8(params)
     if isinstance(params, io.BytesIO):
         return bytes(params.getbuffer()[params.tell() :])
+    return _json(_unread(params))
+
+
+def _unread(params: Any) -> Any:
     if isinstance(params, Iterator) or hasattr(params, "read"):
         msg = f"{type(params).__name__} can be read only once, by the dispatcher"
         raise UnsupportedPayload(msg, reason=Reason.UNREADABLE)
-    return _json(params)
+    return params
 
 
 def _json(params: object) -> bytes:

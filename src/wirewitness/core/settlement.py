@@ -58,11 +58,13 @@ class Finding(NamedTuple):
         exchange: The exchange.
         comparison: What it did to the payload.
         carried: Whether the payload, in whatever state, was in it.
+        aside: Whether it says something only where no other exchange carried the payload.
     """
 
     exchange: Exchange
     comparison: Comparison
     carried: bool
+    aside: bool = False
 
 
 def judge(
@@ -83,7 +85,7 @@ def judge(
         error: What the inner dispatcher raised.
         unknown: Why there's no payload, if there's none.
     """
-    findings = _unknown_findings(exchanges) if payload is None else _findings(payload, exchanges, target)
+    findings = _unknown_findings(exchanges, target) if payload is None else _findings(payload, exchanges, target)
     carrying = [finding for finding in findings if finding.carried]
     comparison = _worst(findings, carrying)
     missing = unknown if payload is None else None
@@ -104,53 +106,101 @@ class _Ending(NamedTuple):
     error_type: str | None = None
 
 
-def _unknown_findings(exchanges: Sequence[Exchange]) -> list[Finding]:
+def _unknown_findings(exchanges: Sequence[Exchange], target: Address | None) -> list[Finding]:
     # What can't be compared can still be seen to be there: as content, or as the first request of all.
     return [
-        Finding(exchange, UNOBSERVED, carried=_went_out(exchange) and (exchange.body != b"" or not index))
+        Finding(
+            exchange,
+            UNOBSERVED,
+            carried=_carried(exchange) and (exchange.body != b"" or (not index and target in {None, exchange.address})),
+        )
         for index, exchange in enumerate(exchanges)
     ]
+
+
+class _Place(NamedTuple):
+    """
+    Where an exchange stands among a dispatch's.
+
+    Attributes:
+        addressed: Whether it went where the payload was to go, or has gone before.
+        followed: Whether it came right behind a redirect from there.
+        elsewhere: Whether it's known to have gone to neither.
+        resent: Whether the payload was carried before.
+    """
+
+    addressed: bool
+    followed: bool
+    elsewhere: bool
+    resent: bool
 
 
 def _findings(payload: Payload, exchanges: Sequence[Exchange], target: Address | None) -> list[Finding]:
     expected = {target} if target else set()
     findings: list[Finding] = []
     previous: Exchange | None = None
+    followed = False
     for exchange in exchanges:
-        if previous is not None and previous.redirected and previous.address in expected:
-            expected.add(exchange.address)
-        finding = _examine(payload, exchange, expected, resent=any(earlier.carried for earlier in findings))
+        followed = previous is not None and previous.redirected and (followed or previous.address in expected)
+        addressed = exchange.address in expected
+        elsewhere = bool(expected) and not (addressed or followed)
+        resent = any(earlier.carried for earlier in findings)
+        finding = _examine(payload, exchange, _Place(addressed, followed, elsewhere, resent))
         if finding is not None:
             findings.append(finding)
             expected |= {exchange.address} if finding.carried else set()
         previous = exchange
-    return findings
+    carried = any(finding.carried for finding in findings)
+    return [finding for finding in findings if not (carried and finding.aside)]
 
 
-def _examine(payload: Payload, exchange: Exchange, expected: set[Address], *, resent: bool) -> Finding | None:
-    if not _went_out(exchange):
-        return Finding(exchange, UNOBSERVED, carried=False)
-    addressed = exchange.address in expected
+def _examine(payload: Payload, exchange: Exchange, place: _Place) -> Finding | None:
+    if not exchange.complete:
+        return Finding(exchange, UNOBSERVED, carried=_carried(exchange) and not place.elsewhere)
     comparison = _compare(payload, exchange)
     if comparison.verdict is not Verdict.ALTERED:
-        elsewhere = not payload.body and expected and not addressed
-        return None if elsewhere else Finding(exchange, comparison, carried=True)
-    if not (exchange.query if payload.in_query else exchange.body):
-        return Finding(exchange, _lost(exchange, resent=resent), carried=False) if addressed else None
-    if addressed or resembles(payload.body, exchange.body or b""):
+        proves = comparison.verdict is not Verdict.UNOBSERVED and payload.body
+        return None if place.elsewhere and not proves else Finding(exchange, comparison, carried=True)
+    sent = exchange.query.encode("utf-8", "surrogatepass") if payload.in_query else exchange.body
+    if not sent:
+        return _without(payload, exchange, place)
+    least = _LEAST_SHARED if place.elsewhere else 1
+    if place.addressed or resembles(payload.body, sent, least=least):
         return Finding(exchange, comparison, carried=True)
     return None
 
 
+# Any two JSON objects share a few bytes. Where a payload is so short, another URL's is nobody's.
+_LEAST_SHARED = 16
+
+_SAFE_METHODS = QUERY_METHODS | {"OPTIONS", "TRACE"}
+"""RFC 9110 section 9.2.1. One that no redirect caused asks for something else than to take a payload."""
+
+
+def _without(payload: Payload, exchange: Exchange, place: _Place) -> Finding | None:
+    # An empty request before the payload can be the first step of a challenge, as in NTLM; after it, it's a resend.
+    safe = exchange.method in _SAFE_METHODS
+    if not place.followed and (not place.addressed or (safe and not payload.in_query)):
+        return None
+    lost = Reason.BODY_NOT_RESENT if place.resent and not safe else Reason.BODY_LOST
+    aside = not place.followed and (safe or not place.resent)
+    return Finding(exchange, Comparison(Verdict.ALTERED, lost), carried=False, aside=aside)
+
+
 def _went_out(exchange: Exchange) -> bool:
-    return exchange.complete or bool(exchange.body)
+    return exchange.complete or bool(exchange.body) or exchange.status is not None
+
+
+def _carried(exchange: Exchange) -> bool:
+    # Part of a payload can be refused or fail; it can't be delivered.
+    return _went_out(exchange) and (exchange.complete or not exchange.succeeded)
 
 
 def _compare(payload: Payload, exchange: Exchange) -> Comparison:
     if payload.in_query:
         return compare_query(payload, exchange.query)
     body = exchange.body
-    if body is None or (not exchange.complete and payload.body.startswith(body)):
+    if body is None:
         return UNOBSERVED
     if exchange.received_digest not in {None, exchange.digest}:
         return Comparison(Verdict.ALTERED, Reason.ALTERED_IN_TRANSIT)
@@ -158,11 +208,6 @@ def _compare(payload: Payload, exchange: Exchange) -> Comparison:
     if exchange.truncated and comparison.verdict is Verdict.ALTERED:
         return Comparison(Verdict.ALTERED, Reason.BODY_TRUNCATED, first_difference(payload.body, body))
     return comparison
-
-
-def _lost(exchange: Exchange, *, resent: bool) -> Comparison:
-    not_resent = resent and exchange.method not in QUERY_METHODS
-    return Comparison(Verdict.ALTERED, Reason.BODY_NOT_RESENT if not_resent else Reason.BODY_LOST)
 
 
 _SEVERITY = (Verdict.UNOBSERVED, Verdict.IDENTICAL, Verdict.EMBEDDED, Verdict.EQUIVALENT, Verdict.ALTERED)
@@ -212,4 +257,5 @@ def _evidence(findings: Sequence[Finding], carrying: Sequence[Finding]) -> Evide
     last = relevant[-1].exchange
     if last.status is None:
         return Evidence.SOCKET
-    return Evidence.RESPONSE if last.received_digest is None else Evidence.RECEIVER
+    # What a receiver says of no content says nothing of a query.
+    return Evidence.RECEIVER if last.received_digest is not None and last.body else Evidence.RESPONSE

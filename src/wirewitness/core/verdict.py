@@ -8,9 +8,11 @@ import enum
 import json
 import zlib
 
-from decimal import Decimal
+from collections.abc import Iterator
+from decimal import Context, Decimal, InvalidOperation
+from itertools import islice
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import Payload
@@ -79,14 +81,17 @@ def compare(payload: Payload, body: bytes, content_encoding: str = "") -> Compar
         content_encoding: The request's ``Content-Encoding``, lower-case.
 
     Returns:
-        ``UNOBSERVED`` where the content is in an encoding that can't be undone here.
+        ``UNOBSERVED`` where the content is in an encoding that can't be undone here, or nested too deeply to be read.
     """
     if body == payload.body:
         return IDENTICAL
     decoded = decode_content(body, content_encoding, limit=_most_decoded(payload))
     if decoded is None:
         return UNOBSERVED
-    if decoded == payload.body or _same_json(payload.body, decoded):
+    same = decoded == payload.body or _same_json(payload.body, decoded)
+    if same is None:
+        return UNOBSERVED
+    if same:
         return EQUIVALENT
     if _embeds(decoded, payload.body):
         return EMBEDDED
@@ -99,7 +104,7 @@ def compare_query(payload: Payload, query: str) -> Comparison:
 
     Another percent-encoding of the same pairs in the same order is ``EQUIVALENT``.
     """
-    sent = query.encode("utf-8", "surrogateescape")
+    sent = query.encode("utf-8", "surrogatepass")
     if sent == payload.body:
         return IDENTICAL
     if _pairs(sent) == _pairs(payload.body):
@@ -108,19 +113,21 @@ def compare_query(payload: Payload, query: str) -> Comparison:
 
 
 def _pairs(query: bytes) -> list[tuple[bytes, bytes]]:
-    return parse_qsl(query, keep_blank_values=True)
+    # Not parse_qsl(): given bytes, it can't return what isn't ASCII.
+    parts = (part.replace(b"+", b" ").partition(b"=") for part in query.split(b"&") if part)
+    return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in parts]
 
 
-def resembles(payload: bytes, body: bytes) -> bool:
+def resembles(payload: bytes, body: bytes, *, least: int = 1) -> bool:
     """
-    Whether at least half of the payload's bytes stand at the start and the end of ``body``.
+    Whether at least half of the payload's bytes, and ``least`` bytes, stand at the start and the end of ``body``.
 
     It tells a changed payload from another request altogether, such as one for a token.
     """
     start = first_difference(payload, body)
     rest = min(len(payload), len(body)) - start
     end = first_difference(payload[::-1][:rest], body[::-1][:rest])
-    return 2 * (start + end) >= len(payload)
+    return start + end >= max(least, len(payload) / 2)
 
 
 def first_difference(one: bytes, other: bytes) -> int:
@@ -157,8 +164,11 @@ def decode_content(body: bytes, content_encoding: str, *, limit: int) -> bytes |
         limit: The most bytes to produce.
 
     Returns:
-        The decoded bytes, or None where a coding is unknown, broken, or makes more than ``limit`` bytes.
+        The decoded bytes, or None where a coding is unknown, broken, or makes more than ``limit`` bytes. Nothing is
+        nothing in every coding: a redirect can lose a body and keep its ``Content-Encoding``.
     """
+    if not body:
+        return body
     names = [name.strip() for name in content_encoding.split(",")]
     for name in reversed([name for name in names if name not in {"", "identity"}]):
         inflated = _inflate(body, _WINDOW_BITS.get(name), limit)
@@ -176,26 +186,46 @@ def _inflate(body: bytes, window_bits: int | None, limit: int) -> bytes | None:
         inflated = inflate.decompress(body, limit)
     except zlib.error:
         return None
-    return inflated if inflate.eof else None
+    # Bytes behind the end may be a second member (RFC 1952 section 2.2), or garbage.
+    return inflated if inflate.eof and not inflate.unused_data else None
 
 
-def _same_json(one: bytes, other: bytes) -> bool:
+def _same_json(payload: bytes, body: bytes) -> bool | None:
+    # The body first: most that isn't JSON at all is another request's. Parameters that are None make an empty payload,
+    # and json.dumps sends null for them.
     try:
-        return bool(_json_value(one) == _json_value(other))
-    except (ValueError, RecursionError):
+        return bool(_json_value(body) == _json_value(payload or b"null"))
+    except ValueError:
         return False
+    except RecursionError:
+        return None
 
 
 def _json_value(text: bytes) -> Any:
-    if not text:
-        return _Scalar(None)
-    return _tagged(
-        json.loads(text, parse_float=Decimal, parse_constant=_Constant, object_pairs_hook=_Members),
-    )
+    return _tagged(_parse(text, object_pairs_hook=_Members))
+
+
+def _parse(text: bytes, **hooks: Any) -> Any:
+    # RFC 8259 section 8.1: UTF-8 without a byte order mark. Given bytes, json.loads() would guess.
+    return json.loads(text.decode("utf-8"), parse_int=_number, parse_float=_number, parse_constant=_Constant, **hooks)
+
+
+# The caller's own decimal context may trap nothing.
+_TRAPS = Context(traps=[InvalidOperation])
+
+
+def _number(literal: str) -> Decimal | _Constant:
+    try:
+        return Decimal(literal, _TRAPS)
+    except InvalidOperation:
+        return _Constant(literal)
 
 
 class _Constant(str):
-    """NaN or an infinity: not JSON (RFC 8259 section 6), yet sent; equal to itself, unlike the float."""
+    """
+    A number that no Decimal holds, equal to itself only; NaN and the infinities, which are sent though they aren't JSON
+    (RFC 8259 section 6), among them.
+    """
 
     __slots__ = ()
 
@@ -217,33 +247,46 @@ def _tagged(value: Any) -> Any:
         return {"members": [(name, _tagged(member)) for name, member in sorted(value, key=lambda pair: pair[0])]}
     if isinstance(value, list):
         return [_tagged(item) for item in value]
-    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        return _Scalar(value, "number")
     return _Scalar(value, type(value).__name__ if value is not None else "")
 
 
 _DELIMITERS = b"[]{},: \t\r\n"
+_WHITESPACE = b" \t\r\n"
+# Of a payload such as 1 or [] only the first places in the body are looked at: each costs a reading of the body.
+_MOST_PLACES = 4
+_PLACEHOLDER = b'[""]'
 
 
 def _embeds(body: bytes, payload: bytes) -> bool:
-    if not payload or len(body) <= len(payload):
+    content = payload.strip(_WHITESPACE)
+    if not content or len(body) <= len(payload):
         return False
-    return _stands_delimited(body, payload) and (not _is_json(payload) or _is_json_or_lines_of_it(body))
+    if not _is_json(payload):
+        return _stands_on_lines_of_its_own(body, payload)
+    # Where another value can take its place, it's a value there, and not a part of a text, a name or a number.
+    other = payload.replace(content, _PLACEHOLDER, 1)
+    places = islice(_places(body, payload, _DELIMITERS), _MOST_PLACES)
+    return any(_is_json_or_lines_of_it(body[:start] + other + body[end:]) for start, end in places)
 
 
-def _stands_delimited(body: bytes, payload: bytes) -> bool:
+def _places(body: bytes, payload: bytes, delimiters: bytes) -> Iterator[tuple[int, int]]:
+    # A payload may bring its own: a line with its end, say.
+    before, after = payload[:1] in delimiters, payload[-1:] in delimiters
     start = body.find(payload)
     while start >= 0:
         end = start + len(payload)
-        if body[max(start - 1, 0) : start] in _DELIMITERS and body[end : end + 1] in _DELIMITERS:
-            return True
+        if (before or body[max(start - 1, 0) : start] in delimiters) and (after or body[end : end + 1] in delimiters):
+            yield start, end
         start = body.find(payload, start + 1)
-    return False
+
+
+def _stands_on_lines_of_its_own(body: bytes, payload: bytes) -> bool:
+    return any(_places(body, payload, b"\r\n"))
 
 
 def _is_json(text: bytes) -> bool:
     try:
-        json.loads(text)
+        _parse(text)
     except (ValueError, RecursionError):
         return False
     return True

@@ -48,7 +48,7 @@ def exchange_attributes(exchange: Exchange) -> dict[str, AttributeValue]:
         "service.peer.name": exchange.host,
     }
     optional: dict[str, AttributeValue | None] = {
-        "http.request.body.size": exchange.size,
+        "http.request.body.size": exchange.size if exchange.complete else None,
         "http.request.resend_count": exchange.resend_count or None,
         "http.response.status_code": exchange.status,
         "error.type": exchange_error(exchange),

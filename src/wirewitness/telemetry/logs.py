@@ -4,10 +4,12 @@ Logs: one line a settled dispatch, through structlog where the application has c
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -72,9 +74,15 @@ class Logs:
 def _enabled(level: int) -> Any:
     if not structlog.is_configured():
         return _through_stdlib if _stdlib.isEnabledFor(level) else None
+    is_enabled = _level_check(structlog.get_config()["wrapper_class"])
+    return _structlog if is_enabled is None or is_enabled(level) else None
+
+
+@functools.lru_cache(maxsize=8)
+def _level_check(_: type) -> Callable[[int], bool] | None:
+    # Which levels a structlog logger lets through is a matter of its class, and binding one anew costs more than a line.
     logger = _structlog.bind()
-    is_enabled = getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
-    return logger if is_enabled is None or is_enabled(level) else None
+    return getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
 
 
 def _fields(dispatch: Dispatch, settlement: Settlement, span: Span) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded, exchang
 Books = dict[str, Book]
 Labels = dict[str, AttributeValue]
 
+_NO_SPAN: Final = Context()
+
 # From half a millisecond, a loopback answer, past 41 s, the longest that Optimizely's own dispatcher can take.
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 BYTES: Final = (256.0, 512.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 10485760.0)
@@ -120,7 +122,11 @@ class Metrics:
             labels["error.type"] = self._error(settlement.error_type)
         self._dispatch.record(dispatch.duration, labels, within)
         if dispatch.payload is not None:
-            self._payload.record(len(dispatch.payload), {"dispatcher.name": dispatch.name}, within)
+            self._payload.record(len(dispatch.payload.body), {"dispatcher.name": dispatch.name}, _NO_SPAN)
+        if dispatch.attempted:
+            self._exchanges(dispatch, within)
+
+    def _exchanges(self, dispatch: Dispatch, within: Context | None) -> None:
         for exchange in dispatch.exchanges:
             of: Labels = {"dispatcher.name": dispatch.name, "server.address": self._host(exchange.host)}
             if exchange.status is not None:

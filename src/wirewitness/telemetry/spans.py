@@ -4,12 +4,14 @@ Traces: a span a dispatch, and below it a client span an exchange.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import sys
+
+from contextvars import Token
+from typing import Final, NamedTuple
 
 from opentelemetry import context, trace
 from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from wirewitness._current import Dispatch
@@ -21,31 +23,33 @@ from wirewitness.core.verdict import Verdict
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, exchange_attributes, exchange_error, known_method
 
 
-_NAME: Final = "wirewitness.dispatcher.name"
+_NO_SPAN: Final = Context()
+_INSTRUMENTATION: Final = "opentelemetry.instrumentation"
+"""Where nothing of this is loaded, nobody reads the key that suppresses it."""
 _FAILED: Final = frozenset({Outcome.REJECTED, Outcome.FAILED, Outcome.DROPPED})
 
 
-@dataclass
-class Trace:
+class Trace(NamedTuple):
     """
     What a dispatch's telemetry needs until it's settled.
 
     Attributes:
         span: The dispatch span.
-        token: What detaches the span from the context; None once that's done.
+        token: What gives the caller's context back; None if that was never left.
         suppressed: Whether the caller had telemetry suppressed.
     """
 
     span: Span
-    token: object | None
+    token: Token[Context] | None
     suppressed: bool
 
 
-def suppressed() -> bool:
+def suppressed(within: Context | None = None) -> bool:
     """
     Whether OpenTelemetry's instrumentation is suppressed in this context, as it is while an exporter sends.
     """
-    return bool(context.get_value(_SUPPRESS_INSTRUMENTATION_KEY) or context.get_value("suppress_instrumentation"))
+    current = context.get_current() if within is None else within
+    return bool(current.get(_SUPPRESS_INSTRUMENTATION_KEY) or current.get("suppress_instrumentation"))
 
 
 class Spans:
@@ -60,32 +64,32 @@ class Spans:
 
     def __init__(self, tracer_provider: TracerProvider | None = None, *, suppress_http: bool = True) -> None:
         self._tracer = trace.get_tracer(SCOPE, __version__, tracer_provider, SCHEMA_URL)
+        self._provider = tracer_provider
         self._suppress_http = suppress_http
 
     def opened(self, dispatch: Dispatch) -> Trace:
         """
         Start the dispatch's span, and make it current.
         """
-        off = suppressed()
-        span = (
-            trace.INVALID_SPAN
-            if off
-            else self._tracer.start_span(
-                f"dispatch {dispatch.name}", attributes={_NAME: dispatch.name}, start_time=dispatch.started_ns
-            )
-        )
-        inner = trace.set_span_in_context(span) if span is not trace.INVALID_SPAN else context.get_current()
-        if self._suppress_http:
+        outer = inner = context.get_current()
+        off = suppressed(outer)
+        span: Span = INVALID_SPAN
+        if not off and self._has_sdk():
+            span = self._tracer.start_span(f"dispatch {dispatch.name}", inner, start_time=dispatch.started_ns)
+            inner = trace.set_span_in_context(span, inner)
+        if self._suppress_http and _INSTRUMENTATION in sys.modules:
             inner = context.set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, inner)  # noqa: FBT003 -- OpenTelemetry's
-        return Trace(span, context.attach(inner), off)
+        return Trace(span, None if inner is outer else context.attach(inner), off)
+
+    def _has_sdk(self) -> bool:
+        return self._provider is not None or type(trace.get_tracer_provider()) is not ProxyTracerProvider
 
     def closed(self, state: Trace) -> None:
         """
         The inner call is over: the caller's context is current again.
         """
-        token, state.token = state.token, None
-        if token is not None:
-            context.detach(token)  # type: ignore[arg-type]
+        if state.token is not None:
+            context.detach(state.token)
 
     def settled(self, dispatch: Dispatch, settlement: Settlement, state: Trace) -> Context:
         """
@@ -95,15 +99,17 @@ class Spans:
             A context with the dispatch's span, for exemplars.
         """
         span = state.span
-        within = trace.set_span_in_context(span)
-        if span.is_recording():
+        if not span.is_recording():
+            return _NO_SPAN
+        within = trace.set_span_in_context(span, _NO_SPAN)
+        if dispatch.attempted:
             for exchange in dispatch.exchanges:
                 self._exchange(exchange, within)
-            span.set_attributes(_attributes(dispatch, settlement))
-            failure = _failure(settlement)
-            if failure is not None:
-                span.set_status(Status(StatusCode.ERROR, failure))
-            span.end(dispatch.started_ns + int(dispatch.duration * 1e9))
+        span.set_attributes(_attributes(dispatch, settlement))
+        failure = _failure(settlement)
+        if failure is not None:
+            span.set_status(Status(StatusCode.ERROR, failure))
+        span.end(dispatch.started_ns + int(dispatch.duration * 1e9))
         return within
 
     def _exchange(self, exchange: Exchange, within: Context) -> None:
@@ -127,18 +133,19 @@ def _failure(settlement: Settlement) -> str | None:
 
 def _attributes(dispatch: Dispatch, settlement: Settlement) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
+        "wirewitness.dispatcher.name": dispatch.name,
         "wirewitness.outcome": settlement.outcome.value,
         "wirewitness.verdict": settlement.verdict.value,
         "wirewitness.evidence": settlement.evidence.value,
         "wirewitness.exchange.count": len(dispatch.exchanges),
     }
-    optional: dict[str, AttributeValue | None] = {
-        "wirewitness.reason": settlement.reason.value or None,
-        "wirewitness.difference.offset": settlement.offset,
-        "error.type": settlement.error_type,
-    }
     if dispatch.payload is not None:
         attributes["wirewitness.payload.digest"] = dispatch.payload.digest.hex()
-        attributes["wirewitness.payload.size"] = len(dispatch.payload)
-    attributes.update({name: value for name, value in optional.items() if value is not None})
+        attributes["wirewitness.payload.size"] = len(dispatch.payload.body)
+    if settlement.reason:
+        attributes["wirewitness.reason"] = settlement.reason.value
+    if settlement.offset is not None:
+        attributes["wirewitness.difference.offset"] = settlement.offset
+    if settlement.error_type is not None:
+        attributes["error.type"] = settlement.error_type
     return attributes

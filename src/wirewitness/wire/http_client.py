@@ -95,10 +95,11 @@ def _connect(original: Method) -> Method:
         # A connect within a send fails that send, and is reported there.
         if dispatch is None or (recorder is not None and recorder.sending):
             return original(self, *args, **kwargs)
+        server = _server(self)  # now: urllib3 forgets a tunnel's server when its proxy refuses
         try:
             return original(self, *args, **kwargs)
         except BaseException as error:
-            _connect_failed(self, dispatch, error)
+            _connect_failed(server, dispatch, error)
             raise
 
     return connect
@@ -110,7 +111,7 @@ def _begin(connection: Any, method: str, url: str) -> Recorder | None:
     dispatch = current()
     if dispatch is not None and dispatch.owner.ignores_requests(dispatch):
         return None
-    recorder = _recorder(connection, dispatch, method, url)
+    recorder = _recorder(_server_of(connection), dispatch, method, url)
     connection.__dict__[KEY] = recorder
     return recorder
 
@@ -121,15 +122,31 @@ def _abandon(connection: Any) -> None:
         recorder.abandoned()
 
 
-def _recorder(connection: Any, dispatch: Dispatch | None, method: str, url: str) -> Recorder:
+class Server(NamedTuple):
+    """
+    The server that a connection leads to, behind any proxy.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+
+def _server_of(connection: Any) -> Server:
     tunnelled = getattr(connection, "_tunnel_host", None)
-    return Recorder(
-        dispatch,
+    return Server(
         scheme="https" if connection.default_port == http.client.HTTPS_PORT else "http",
         host=tunnelled or connection.host,
         port=(connection._tunnel_port if tunnelled else connection.port) or connection.default_port,  # noqa: SLF001
-        method=method,
-        target=url or "/",
+    )
+
+
+_server = fail_open("tap")(_server_of)
+
+
+def _recorder(server: Server, dispatch: Dispatch | None, method: str, url: str) -> Recorder:
+    return Recorder(
+        dispatch, scheme=server.scheme, host=server.host, port=server.port, method=method, target=url or "/"
     )
 
 
@@ -149,7 +166,6 @@ def _failed(connection: Any, recorder: Recorder | None, error: BaseException, *,
         return
     recorder.failed(error)
     if last:
-        recorder.claim()
         _abandon(connection)
 
 
@@ -160,10 +176,10 @@ def _answered(connection: Any, recorder: Recorder, response: Any) -> None:
 
 
 @fail_open("tap")
-def _connect_failed(connection: Any, dispatch: Dispatch, error: BaseException) -> None:
-    if dispatch.owner.ignores_requests(dispatch):
+def _connect_failed(server: Server | None, dispatch: Dispatch, error: BaseException) -> None:
+    if server is None or dispatch.owner.ignores_requests(dispatch):
         return
-    recorder = _recorder(connection, dispatch, dispatch.method or UNKNOWN_METHOD, "")
+    recorder = _recorder(server, dispatch, dispatch.method or UNKNOWN_METHOD, "")
     recorder.failed(error)
     recorder.abandoned()
 

@@ -12,7 +12,7 @@ from wirewitness._flights import FLIGHTS
 from wirewitness.core.exchange import Address, Exchange, address_of
 from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
 from wirewitness.core.outcome import Reason, error_type, reason_of_error
-from wirewitness.core.payload import digest_from_header
+from wirewitness.core.payload import QUERY_METHODS, digest_from_header
 
 
 if TYPE_CHECKING:
@@ -103,15 +103,24 @@ class Recorder:
 
     def claim(self) -> None:
         """
-        Find out whose payload the body is, now that it has been sent.
+        Find out whose payload the content is, or in a GET the query, now that it has been sent.
         """
-        body = self._body()
-        if body is not None and not (self._dispatches and body == self._dispatches[0].body):
-            self._reassign(body)
+        carried, in_query = self._carried()
+        if carried and not (self._dispatches and carried == self._dispatches[0].body):
+            self._reassign(carried, in_query=in_query)
 
-    def _reassign(self, body: bytes) -> None:
-        owners = FLIGHTS.whose(body) if body else []
-        theirs = bool(owners) or FLIGHTS.was_given_up(body)
+    def _carried(self) -> tuple[bytes, bool]:
+        body = self._body()
+        if body == b"" and self._head is not None and self._head.method in QUERY_METHODS:
+            return self._head.target.partition("?")[2].encode("latin-1"), True
+        return body or b"", False
+
+    def _reassign(self, carried: bytes, *, in_query: bool) -> None:
+        found = FLIGHTS.whose(carried)
+        owners = [
+            dispatch for dispatch in found if dispatch.payload is not None and dispatch.payload.in_query == in_query
+        ]
+        theirs = bool(owners) or FLIGHTS.was_given_up(carried)
         for dispatch in self._dispatches:
             if theirs and dispatch not in owners:
                 dispatch.detach(self)
@@ -199,7 +208,11 @@ class Recorder:
             parts, rest = split_head(b"".join(pieces)), []
         if parts is None:
             return Content(b"", complete=False, truncated=False)
-        self._head = parse_head(parts[0])
+        try:
+            self._head = parse_head(parts[0])
+        except ValueError:  # whatever it is that was sent, it's no HTTP/1.1
+            self._unseen = True
+            return Content(b"", complete=False, truncated=False)
         body = rest[0] if len(rest) == 1 and not parts[1] else b"".join((parts[1], *rest))
         return read_content(self._head, body)
 

@@ -8,14 +8,13 @@ import contextlib
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 
 @dataclass
 class Files:
     """
-    The files, open. A context manager that closes them.
+    The files, open.
 
     Attributes:
         traces: OTLP JSON, a line a batch.
@@ -42,10 +41,8 @@ class Files:
             )
             return cls(traces, metrics, stack.pop_all())
 
-    def __enter__(self) -> Files:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """
+        Close the files.
+        """
         self._open.close()

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from wirewitness.cli.demo.stage import Run
-from wirewitness.cli.demo.words import came_back, counted, duration, seen_by_the_caller
+from wirewitness.cli.demo.words import NOTABLE, came_back, counted, duration, seen_by_the_caller
 from wirewitness.conformance import Received
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.verdict import Verdict
+from wirewitness.ledger import Book
 
 
 def findings(runs: Sequence[Run]) -> list[str]:
@@ -35,7 +36,7 @@ def _rejected(run: Run) -> str | None:
     logged = f" and {counted(run.lines, 'log line')}" if run.lines else ""
     return (
         f"On a {came_back(run.exchanges[-1])} {run.scenario.who} returned {seen_by_the_caller(run)}, after {attempts}"
-        f"{logged}: without a witness this event is gone, and its caller doesn't know."
+        f"{logged}: the event is gone, and its caller can't know."
     )
 
 
@@ -44,33 +45,33 @@ def _refused(run: Run) -> str | None:
     if ending is None or run.raised or ending.reason is not Reason.REFUSED:
         return None
     return (
-        f"Where nobody listens {run.scenario.who} held its caller for {duration(run.seconds)}, over "
-        f"{counted(len(run.exchanges), 'connect')}, and returned {seen_by_the_caller(run)}."
+        f"Where nobody listens {run.scenario.who} held its caller for {duration(run.seconds)} over "
+        f"{counted(len(run.exchanges), 'connect')} and returned {seen_by_the_caller(run)}."
     )
 
 
 def _slow(run: Run) -> str | None:
     ending = run.ending
-    if ending is None or ending.outcome is not Outcome.DELIVERED or run.late > 0 or run.exchanges[-1].duration < _SLOW:
+    if (
+        ending is None
+        or ending.outcome is not Outcome.DELIVERED
+        or run.late > 0
+        or run.exchanges[-1].duration < NOTABLE
+    ):
         return None
     return (
-        f"Of a slow answer's {duration(run.exchanges[-1].duration)} the caller waited for all: "
+        f"A slow answer, {duration(run.exchanges[-1].duration)}, held the caller for {duration(run.seconds)}: "
         f"{run.scenario.who} works in the caller's thread."
     )
-
-
-_SLOW: Final = 0.1
 
 
 def _redirected(run: Run) -> str | None:
     ending, last = run.ending, run.exchanges[-1] if run.exchanges else None
     if ending is None or last is None or ending.reason is not Reason.BODY_LOST or not last.succeeded:
         return None
-    unaware = ", and said nothing" if run.raised is None and not run.lines else ""
-    return (
-        f"On a {came_back(run.exchanges[0])} the follow-up {last.method} had no body and was answered {last.status}: "
-        f"{run.scenario.who} took that for success{unaware}. The event is lost."
-    )
+    unaware = run.raised is None and not run.lines
+    told = f"{run.scenario.who} took that for success" if unaware else "the event is lost"
+    return f"On a {came_back(run.exchanges[0])} the follow-up {last.method} had no body and got {last.status}: {told}."
 
 
 def _reserialised(run: Run) -> str | None:
@@ -98,7 +99,7 @@ def _late(run: Run) -> str | None:
         return None
     return (
         f"{_capital(run.scenario.who)} returned after {duration(run.seconds)}; its bytes left {duration(run.late)} "
-        "later, in another thread, and were found by what they are."
+        "later in another thread, and were recognised."
     )
 
 
@@ -113,25 +114,33 @@ _FINDINGS: Final[tuple[Callable[[Run], str | None], ...]] = (
 )
 
 
-def differences(runs: Sequence[Run], received: Sequence[Received]) -> list[str]:
+def agreement(runs: Sequence[Run], received: Sequence[Received]) -> list[str]:
     """
-    What isn't as it must be: endings, the book, and what the endpoint says that it got.
+    What the endpoint says to it, where it says the same.
+    """
+    if not received or not _agree(runs, received):
+        return []
+    requests = counted(len(received), "request")
+    return [f"The endpoint, asked afterwards, received {requests}: byte for byte what the witness saw leave."]
+
+
+def differences(runs: Sequence[Run], received: Sequence[Received], book: Book) -> list[str]:
+    """
+    What isn't as it must be: endings, what the endpoint says that it got, the book.
     """
     differing = [
-        f"{run.scenario.title}: expected {run.scenario.expected}, got {run.ending or 'no settlement'}"
+        f"{run.scenario.title}: expected {run.scenario.expected}; got {run.ending or 'no settlement'}"
         for run in runs
         if run.ending != run.scenario.expected
     ]
-    if not agrees(runs, received):
+    if not _agree(runs, received):
         differing.append("the endpoint received other requests than the witness saw leave")
+    if not book.closes:
+        differing.append("the book does not close")
     return differing
 
 
-def agrees(runs: Sequence[Run], received: Sequence[Received]) -> bool:
-    """
-    Whether the endpoint got exactly the requests that the witness saw answered: the same methods, the same bodies.
-    """
+def _agree(runs: Sequence[Run], received: Sequence[Received]) -> bool:
     answered = (exchange for run in runs for exchange in run.exchanges if exchange.status is not None)
-    return Counter((exchange.method, exchange.body) for exchange in answered) == Counter(
-        (request.method, request.body) for request in received
-    )
+    seen = Counter((exchange.method, exchange.path, exchange.body) for exchange in answered)
+    return seen == Counter((request.method, request.target, request.body) for request in received)

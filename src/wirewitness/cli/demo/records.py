@@ -33,6 +33,19 @@ _PROBE = 0.25
 _SEND = 2.0
 
 
+class Written(NamedTuple):
+    """
+    What the files hold.
+
+    Attributes:
+        spans: How many spans.
+        series: How many series of metrics.
+    """
+
+    spans: int
+    series: int
+
+
 class Sent(NamedTuple):
     """
     What an OTLP endpoint took.
@@ -63,14 +76,17 @@ class Records:
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.meter_provider = MeterProvider([self._metrics, scraped], resource=resource, shutdown_on_exit=False)
 
-    def write(self, traces: IO[str], metrics: IO[str]) -> None:
+    def write(self, traces: IO[str], metrics: IO[str]) -> Written:
         """
         Write the traces as OTLP JSON, and the metrics as Prometheus would scrape them.
         """
+        spans = self._spans.get_finished_spans()
         exporter = FileSpanExporter(stream=traces)
-        exporter.export(self._spans.get_finished_spans())
+        exporter.export(spans)
         exporter.shutdown()
-        metrics.write(generate_latest(self._registry).decode("utf-8"))
+        text = generate_latest(self._registry).decode("utf-8")
+        metrics.write(text)
+        return Written(len(spans), sum(not line.startswith("#") for line in text.splitlines()))
 
     def send(self, endpoint: str) -> Sent:
         """
@@ -88,7 +104,7 @@ class Records:
                 collected is not None and metrics.export(collected) is MetricExportResult.SUCCESS,
             )
         finally:
-            traces.shutdown()
+            traces.shutdown()  # type: ignore[no-untyped-call]
             metrics.shutdown()
 
     def trace_id(self, name: str) -> str | None:
@@ -100,9 +116,9 @@ class Records:
                 return f"{span.context.trace_id:032x}"
         return None
 
-    def shutdown(self) -> None:
+    def close(self) -> None:
         """
-        End both providers.
+        Shut both providers down.
         """
         self.tracer_provider.shutdown()
         self.meter_provider.shutdown()

@@ -4,10 +4,10 @@ The demo's screen: 80 columns or more, colours where there are any, and words th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -21,6 +21,9 @@ from wirewitness.core.outcome import Outcome
 from wirewitness.core.verdict import Verdict
 from wirewitness.ledger import Book
 
+
+_ROOMY: Final = 100
+"""Columns from which on the table has wider gaps."""
 
 _GOOD, _FAIR, _POOR, _BAD = "green", "cyan", "yellow", "red"
 
@@ -55,7 +58,7 @@ class Screen:
         """
         The first line.
         """
-        self._console.print(Text(" · ").join([Text(parts[0], "bold"), *map(Text, parts[1:])]))
+        self._print(Text(" · ").join([Text(parts[0], "bold"), *map(Text, parts[1:])]))
         self._console.print()
 
     def progress(self) -> Progress:
@@ -63,7 +66,7 @@ class Screen:
         A bar that is gone when it's over; none where there's no terminal.
         """
         return Progress(
-            TextColumn(" {task.description}"),
+            TextColumn(" {task.description:<22}"),
             BarColumn(),
             MofNCompleteColumn(),
             console=self._console,
@@ -75,59 +78,55 @@ class Screen:
         """
         A row a dispatch.
         """
-        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-        table.add_column("what happens", min_width=11)
-        table.add_column("the caller saw", min_width=6)
-        table.add_column("", justify="right", no_wrap=True)
-        table.add_column("the wire saw", min_width=16)
+        gap = 2 if self._console.width >= _ROOMY else 1
+        table = Table(box=None, header_style="dim", padding=(0, gap, 0, 0), pad_edge=False)
+        table.add_column("what happens")
+        table.add_column("the caller saw", no_wrap=True)
+        table.add_column("the wire saw")
         for name in ("outcome", "payload", "evidence"):
             table.add_column(name, no_wrap=True)
         for run in runs:
-            caller = (seen_by_the_caller(run), duration(run.seconds))
-            table.add_row(run.scenario.title, *caller, seen_on_the_wire(run), *_ending(run))
+            caller = f"{seen_by_the_caller(run):<6} {duration(run.seconds):>7}"
+            table.add_row(run.scenario.title, caller, seen_on_the_wire(run), *_ending(run))
         self._block(table)
 
     def waterfall(self, runs: Sequence[Run]) -> None:
         """
-        Dispatches and their exchanges, each on a time axis of its own.
+        Dispatches and their exchanges, each dispatch as long as the axis.
         """
-        for run in runs:
-            if run.dispatch is None or run.dispatch.outcome is None:
-                continue
-            whole = max(run.dispatch.duration, 1e-9)
-            grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
-            grid.add_column(no_wrap=True)
-            grid.add_column(no_wrap=True, min_width=11)
-            grid.add_column(ratio=1)
-            grid.add_column(justify="right", no_wrap=True, min_width=7)
-            style = _OUTCOMES[run.dispatch.outcome]
-            ended = Text(run.dispatch.outcome.name, style)
-            grid.add_row(f"dispatch {run.scenario.name}", ended, Stretch(0.0, 1.0, style), duration(whole))
-            for index, exchange in enumerate(run.exchanges):
-                branch = "└─" if index == len(run.exchanges) - 1 else "├─"
-                begin = (exchange.started_ns - run.dispatch.started_ns) / 1e9
-                stretch = Stretch(begin / whole, (begin + exchange.duration) / whole, _style(exchange))
-                back = Text(came_back(exchange), _style(exchange))
-                grid.add_row(f"{branch} {_request(exchange)}", back, stretch, duration(exchange.duration))
-            self._block(grid)
+        grid = Table.grid(padding=(0, 2, 0, 0), expand=True, pad_edge=False)
+        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(justify="right", no_wrap=True)
+        for index, run in enumerate(runs):
+            if index:
+                grid.add_row()
+            for row in _waterfall(run):
+                grid.add_row(*row)
+        self._block(grid)
 
     def book(self, book: Book) -> None:
         """
         The ledger's book.
         """
         closes = Text("closes", f"bold {_GOOD}") if book.closes else Text("DOES NOT CLOSE", f"bold {_BAD}")
-        grid = Table.grid(padding=(0, 3, 0, 0))
+        grid = Table.grid(padding=(0, 3, 0, 0), pad_edge=False)
         grid.add_column(no_wrap=True)
         grid.add_column()
         grid.add_column(no_wrap=True)
-        grid.add_row(Text("the book", "bold"), str(book), closes)
+        grid.add_row(Text("the book", "bold"), self._sum(book), closes)
         self._block(grid)
+
+    def _sum(self, book: Book) -> str:
+        whole = str(book)
+        return whole if self._console.width >= _ROOMY else whole.replace(" + dropped", "\n+ dropped")
 
     def points(self, title: str, texts: Sequence[str], style: str = "") -> None:
         """
         A title and sentences.
         """
-        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
         for text in texts:
             grid.add_row(" ·", Text(text, style))
         self._console.print(Text(f" {title}", f"bold {style}"))
@@ -144,7 +143,30 @@ class Screen:
             self._console.print(Text(f"  {label:<{width}}  ").append(text), soft_wrap=True)
 
     def _block(self, grid: Table) -> None:
-        self._console.print(Padding(grid, (0, 0, 1, 1)))
+        self._print(Padding(grid, (0, 0, 0, 1)))
+        self._console.print()
+
+    def _print(self, renderable: RenderableType) -> None:
+        # Line by line, so that no blanks stand at their ends.
+        for segments in self._console.render_lines(renderable, pad=False):
+            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+            line.rstrip()
+            self._console.print(line, soft_wrap=True)
+
+
+def _waterfall(run: Run) -> Iterator[tuple[str, Text, Stretch, str]]:
+    dispatch = run.dispatch
+    if dispatch is None or dispatch.outcome is None:
+        return
+    whole = max(dispatch.duration, 1e-9)
+    style = _OUTCOMES[dispatch.outcome]
+    yield f"dispatch {run.scenario.name}", Text(dispatch.outcome.name, style), Stretch(0.0, 1.0, style), duration(whole)
+    for index, exchange in enumerate(run.exchanges, 1):
+        branch = "└─" if index == len(run.exchanges) else "├─"
+        begin = (exchange.started_ns - dispatch.started_ns) / 1e9
+        stretch = Stretch(begin / whole, (begin + exchange.duration) / whole, _style(exchange))
+        request = f"{branch} {exchange.method} {exchange.host}:{exchange.port}"
+        yield request, Text(came_back(exchange), _style(exchange)), stretch, duration(exchange.duration)
 
 
 def _ending(run: Run) -> tuple[Text, Text, Text]:
@@ -156,10 +178,6 @@ def _ending(run: Run) -> tuple[Text, Text, Text]:
         Text(ending.verdict.name, _VERDICTS[ending.verdict]),
         Text(ending.evidence.value),
     )
-
-
-def _request(exchange: Exchange) -> str:
-    return f"{exchange.method} {exchange.host}:{exchange.port}"
 
 
 def _style(exchange: Exchange) -> str:

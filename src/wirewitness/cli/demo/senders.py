@@ -5,6 +5,7 @@ Dispatchers as people write them, each with one habit that the wire shows.
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 from concurrent.futures import ThreadPoolExecutor
@@ -58,10 +59,11 @@ class TamperingSender:
 
 class ThreadedSender:
     """
-    Hands each event over to a thread of its own, which gathers for 10 ms, and returns at once.
+    Hands each event over to a thread of its own, which sends 10 ms after it's told to, and returns at once.
     """
 
     def __init__(self) -> None:
+        self._told = threading.Event()
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="threaded-sender")
 
     def dispatch_event(self, event: Event) -> None:
@@ -70,13 +72,14 @@ class ThreadedSender:
         """
         self._threads.submit(self._send, event, json.dumps(event.params).encode())
 
-    @staticmethod
-    def _send(event: Event, body: bytes) -> None:
+    def _send(self, event: Event, body: bytes) -> None:
+        self._told.wait(TIMEOUT)
         time.sleep(0.01)
         _post(event, body)
 
     def close(self) -> None:
         """
-        Wait until everything is sent.
+        Have everything sent, and wait for that.
         """
+        self._told.set()
         self._threads.shutdown()

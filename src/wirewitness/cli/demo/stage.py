@@ -7,12 +7,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
 import time
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, Final
 
 from optimizely.event.event_processor import ForwardingEventProcessor
 from optimizely.event_builder import Event
@@ -30,11 +30,12 @@ from wirewitness.ledger import Book
 from wirewitness.telemetry import MeterProvider, TracerProvider
 
 
-VISITOR = "visitor-5d41402abc4b"
-ORDER = {"revenue": 4200}
+VISITOR: Final = "visitor-5d41402abc4b"
+ATTRIBUTES: Final[Any] = {"plan": "gold"}
+ORDER: Final[Any] = {"revenue": 4200}
 """In cents."""
 
-EVIDENCE_TIMEOUT = 5.0
+EVIDENCE_TIMEOUT: Final = 5.0
 """Seconds for which a dispatch that was handed over to a thread is waited for."""
 
 
@@ -134,18 +135,17 @@ class Stage:
         """
         Have a client make an event, and wait until its dispatch is settled.
         """
-        settled: list[Dispatch] = []
-        over = threading.Event()
+        settled: SimpleQueue[Dispatch] = SimpleQueue()
         sender = scenario.sender()
-        witnessed = self._witnessed(scenario, sender, lambda dispatch: (settled.append(dispatch), over.set()))
+        witnessed = self._witnessed(scenario, sender, settled.put)
         with self._address(scenario) as url, lines_kept_off_the_screen() as lines:
             caller = Caller(witnessed, url)
             _act(scenario.act, caller)
-            over.wait(EVIDENCE_TIMEOUT + 1.0)
             getattr(sender, "close", lambda: None)()
+            dispatch = _next(settled)
         return Run(
             scenario,
-            settled[0] if settled else None,
+            dispatch,
             caller.returned,
             caller.raised,
             caller.returned_ns,
@@ -170,6 +170,13 @@ class Stage:
         return contextlib.nullcontext(f"{self._sink.url}{scenario.path}")
 
 
+def _next(settled: SimpleQueue[Dispatch]) -> Dispatch | None:
+    try:
+        return settled.get(timeout=EVIDENCE_TIMEOUT + 1.0)
+    except Empty:
+        return None
+
+
 def _act(act: Act, caller: Caller) -> None:
     client = Optimizely(
         DATAFILE,
@@ -177,11 +184,11 @@ def _act(act: Act, caller: Caller) -> None:
         event_processor=ForwardingEventProcessor(caller),
         settings=OptimizelySdkSettings(odp_disabled=True),
     )
-    user = client.create_user_context(VISITOR, {"plan": "gold"})
+    user = client.create_user_context(VISITOR, ATTRIBUTES)
     if user is not None and act is Act.DECIDE:
         user.decide(FLAG)
     elif user is not None:
-        user.track_event(EVENT, dict(ORDER))
+        user.track_event(EVENT, ORDER)
     client.close()
 
 

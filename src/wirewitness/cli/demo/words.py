@@ -15,8 +15,8 @@ from wirewitness.core.verdict import Verdict
 
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_NOTABLE = 0.05
-"""Seconds from which on the table tells how long an answer took."""
+NOTABLE = 0.1
+"""Seconds from which on an answer is called slow."""
 
 
 def duration(seconds: float) -> str:
@@ -66,8 +66,8 @@ def _step(same: list[Exchange]) -> str:
     first = same[0]
     if first.failure is Reason.REFUSED:
         return f"{len(same)} connect{'' if len(same) == 1 else 's'} refused"
-    times = "" if len(same) == 1 else f"{len(same)} × "
-    return f"{times}{first.method} {came_back(first)}"
+    times = "" if len(same) == 1 else f" {len(same)} times"
+    return f"{first.method} {came_back(first)}{times}"
 
 
 def _particulars(run: Run) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _particulars(run: Run) -> Iterator[str]:
     last = exchanges[-1]
     if len(exchanges) == 1 and last.status is not None and last.status >= 500:  # noqa: PLR2004 -- RFC 9110 section 15.6
         yield "no retry"
-    if last.status is not None and last.duration >= _NOTABLE:
+    if last.status is not None and last.duration >= NOTABLE:
         yield f"after {duration(last.duration)}"
     if dispatch.reason is Reason.BODY_LOST:
         yield "body lost"

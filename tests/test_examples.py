@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from pathlib import Path
+
+import pytest
+
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+PRINTED = {
+    "any_callable.py": "the payload was embedded, as far as the response shows\n",
+    "in_a_test.py": "the payload arrived byte for byte\n",
+    "optimizely_client.py": "accepted 1 = delivered 1 + rejected 0 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
+    "three_arguments.py": "accepted 2 = delivered 1 + rejected 1 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
+}
+
+
+def test_every_example_is_listed_here_and_in_their_readme():
+    files = {path.name for path in EXAMPLES.glob("*.py")}
+    assert files == set(PRINTED)
+    assert all(f"({name})" in (EXAMPLES / "README.md").read_text() for name in files)
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_an_example_runs_by_itself(name):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(PRINTED[name])
