@@ -37,6 +37,9 @@ class Owner(Protocol):
     def reconsider(self, dispatch: Dispatch) -> None:
         """Late evidence has come in."""
 
+    def recognised(self, dispatch: Dispatch) -> None:
+        """Its bytes have shown up in a context that isn't its own, which is the current one now."""
+
     def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
         """No more evidence is waited for."""
 

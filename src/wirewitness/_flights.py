@@ -109,8 +109,6 @@ class Flights:
             oldest = next(iter(self._waiting), None)
         if oldest is not None:
             self.give_up(oldest, Reason.EVICTED)
-            if oldest in self._waiting:  # whoever owns it could not settle it
-                self.discard(oldest)
 
     def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
         """
@@ -121,6 +119,8 @@ class Flights:
             if len(self._given_up) > self._most:
                 self._given_up.popitem(last=False)
         dispatch.owner.give_up(dispatch, reason)
+        # Its owner forgets what it settles, but neither what it couldn't nor what a parent process will.
+        self.discard(dispatch)
 
     def was_given_up(self, body: bytes) -> bool:
         """
@@ -185,8 +185,9 @@ class _Sweeper:
         with self._lock:
             if self._thread is None:
                 self._wake = deadline
-                self._thread = threading.Thread(target=self._run, name="wirewitness-sweeper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="wirewitness-sweeper", daemon=True)
+                thread.start()
+                self._thread = thread
             elif deadline < self._wake:
                 self._wake = deadline
                 self._sooner.set()

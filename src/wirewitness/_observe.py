@@ -165,6 +165,12 @@ class Observer:
         _settle_at_exit()
         FLIGHTS.wait(dispatch, self._options.evidence_timeout)
 
+    def recognised(self, dispatch: Dispatch) -> None:
+        """
+        Its bytes have shown up in another context: its span is linked to what goes on there.
+        """
+        self._telemetry.recognised(dispatch)
+
     @fail_open("witness")
     def reconsider(self, dispatch: Dispatch) -> None:
         """

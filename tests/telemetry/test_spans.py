@@ -160,6 +160,25 @@ def test_a_late_exchange_is_a_child_of_its_dispatch_across_the_thread(seen, sink
     assert seen.span("POST").parent.span_id == seen.span("dispatch mine").context.span_id
 
 
+def test_a_dispatch_is_linked_to_the_span_in_which_another_thread_sends_it(seen, sink):
+    queue = []
+    witness(lambda event: queue.append(event), name="mine", payload="event", **seen.options)(b"payload")
+
+    def flush():
+        with seen.tracer_provider.get_tracer("worker").start_as_current_span("flush"):
+            requests.post(f"{sink.url}/v1/events", data=queue.pop(), timeout=5)
+
+    with capture() as dispatches:
+        worker = threading.Thread(target=flush)
+        worker.start()
+        assert dispatches.wait_for(1)
+        worker.join()
+
+    dispatch = seen.span("dispatch mine")
+    assert [link.context.span_id for link in dispatch.links] == [seen.span("flush").context.span_id]
+    assert seen.span("POST").parent.span_id == dispatch.context.span_id
+
+
 def test_an_unsampled_trace_costs_no_exchange_spans_and_still_counts(seen, sink):
     seen.tracer_provider.sampler = ALWAYS_OFF
     dispatcher = witness(post, name="mine", **seen.options)

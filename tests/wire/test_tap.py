@@ -10,6 +10,7 @@ import http.client
 
 import pytest
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from seen import by_http_client, one
 
 from wirewitness import Outcome, Verdict, wire, witness
@@ -168,6 +169,19 @@ def test_an_error_that_the_library_raises_in_putrequest_leaves_it_unchanged(sink
     assert len(raised) == 1
     assert (dispatch.outcome, dispatch.settlement.error_type) == (Outcome.FAILED, "http.client.InvalidURL")
     assert sink.requests == []
+
+
+def test_an_error_of_a_request_that_is_not_recorded_leaves_unchanged(sink):
+    def inner(http_verb, url, params):
+        connection = http.client.HTTPConnection(sink.host, sink.port)
+        with suppress_instrumentation(), contextlib.closing(connection), pytest.raises(http.client.InvalidURL):
+            connection.request(http_verb, "/with a space", b"")
+        by_http_client(http_verb, url, params)
+
+    before = INTERNAL_ERRORS.counts()["tap"]
+    dispatch = one(inner, f"{sink.url}/v1/events")
+    assert INTERNAL_ERRORS.counts()["tap"] == before
+    assert (dispatch.outcome, len(dispatch.exchanges)) == (Outcome.DELIVERED, 1)
 
 
 def test_the_front_of_the_room_installs_and_uninstalls():

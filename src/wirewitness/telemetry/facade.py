@@ -60,6 +60,14 @@ class Telemetry:
             self._spans.closed(dispatch.trace)
 
     @fail_open("telemetry")
+    def recognised(self, dispatch: Dispatch) -> None:
+        """
+        A dispatch's bytes are on the wire in the current context, which isn't its own.
+        """
+        if dispatch.trace is not None:
+            self._spans.recognised(dispatch.trace)
+
+    @fail_open("telemetry")
     def settled(self, dispatch: Dispatch, settlement: Settlement) -> None:
         """
         A dispatch has ended: its spans end, its durations are recorded, its line is written.

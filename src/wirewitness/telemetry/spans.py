@@ -91,6 +91,15 @@ class Spans:
         if state.token is not None:
             context.detach(state.token)
 
+    @staticmethod
+    def recognised(state: Trace) -> None:
+        """
+        Link the dispatch's span to the one that is current where its bytes are sent.
+        """
+        there = trace.get_current_span().get_span_context()
+        if there.is_valid and there != state.span.get_span_context():
+            state.span.add_link(there)
+
     def settled(self, dispatch: Dispatch, settlement: Settlement, state: Trace) -> Context:
         """
         End the spans.

@@ -127,6 +127,7 @@ class Recorder:
         for dispatch in owners:
             if dispatch not in self._dispatches:
                 dispatch.attach(self)
+                dispatch.owner.recognised(dispatch)
         if theirs:
             self._dispatches = owners
 
