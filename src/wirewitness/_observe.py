@@ -123,7 +123,13 @@ class Observer:
         if dispatch is None:
             return
         if not self._close(dispatch, error):
-            self._abandon(dispatch)
+            # Not in a guarded method: where the stack has run out, there's no more of it than opening needed.
+            try:
+                if self.ledger.settle(dispatch, _GIVEN_UP, 0):
+                    dispatch.end(_GIVEN_UP, ())
+                FLIGHTS.discard(dispatch)
+            except Exception:  # noqa: BLE001 -- whatever it was that failed is counted
+                return
         if self._options.strict and error is None and dispatch.verdict is Verdict.ALTERED:
             at = "" if dispatch.offset is None else f", first at byte {dispatch.offset}"
             msg = f"{self._name} altered the payload: {dispatch.reason.value}{at}"
@@ -141,13 +147,6 @@ class Observer:
             CURRENT.set(None)
         self._conclude(dispatch, error)
         return True
-
-    @fail_open("witness")
-    def _abandon(self, dispatch: Dispatch) -> None:
-        # It needs less stack than opening did, so it can't fail where the stack has run out since.
-        if self.ledger.settle(dispatch, _nothing_seen(Reason.NO_EVIDENCE), 0):
-            dispatch.end(_nothing_seen(Reason.NO_EVIDENCE), ())
-        FLIGHTS.discard(dispatch)
 
     def _conclude(self, dispatch: Dispatch, error: BaseException | None) -> None:
         if error is None and dispatch.payload is not None and not dispatch.attempted:
@@ -230,6 +229,9 @@ def _counted_by_outer(dispatch: Dispatch) -> bool:
 @functools.cache
 def _nothing_seen(reason: Reason) -> Settlement:
     return Settlement(Outcome.UNCONFIRMED, Verdict.UNOBSERVED, Evidence.CALL, reason)
+
+
+_GIVEN_UP: Final = _nothing_seen(Reason.NO_EVIDENCE)
 
 
 @functools.cache

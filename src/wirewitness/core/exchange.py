@@ -4,6 +4,7 @@ One HTTP request as it left this process, and what came back.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ def _redact(part: str) -> str:
     return f"{quote_plus(unquote_plus(name), errors='replace')}={REDACTED}" if equals else REDACTED
 
 
+@functools.lru_cache(maxsize=256)
 def address_of(url: str) -> Address | None:
     """
     Scheme, host, port and path of an absolute URL, or None if ``url`` isn't one.

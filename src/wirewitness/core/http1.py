@@ -4,6 +4,8 @@ Reading an HTTP/1.1 request out of the bytes handed to a socket (RFC 9112).
 
 from __future__ import annotations
 
+import re
+
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -62,9 +64,9 @@ def parse_head(head: bytes) -> Head:
     Raises:
         ValueError: Where the start line doesn't have three parts.
     """
-    start, _, lines = head.partition(CRLF)
+    start, _, _ = head.partition(CRLF)
     method, target, _ = start.decode("latin-1").split(" ", 2)
-    fields = _fields(lines)
+    fields = _framing_fields(head)
     length = fields.get(b"content-length")
     return Head(
         method,
@@ -75,18 +77,16 @@ def parse_head(head: bytes) -> Head:
     )
 
 
-_FRAMING = (b"content-length", b"transfer-encoding", b"content-encoding")
+_FRAMING_FIELD = re.compile(
+    rb"\r\n(content-length|transfer-encoding|content-encoding)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE
+)
 
 
-def _fields(lines: bytes) -> dict[bytes, bytes]:
-    # One lower() of the whole head is cheaper than a split of every line: most heads have one such field.
-    low = lines.lower()
-    if not any(name in low for name in _FRAMING):
-        return {}
+def _framing_fields(head: bytes) -> dict[bytes, bytes]:
     fields: dict[bytes, bytes] = {}
-    for name, _, value in (line.partition(b":") for line in lines.split(CRLF)):
+    for name, value in _FRAMING_FIELD.findall(head):
         # RFC 9110 section 5.3: fields of one name are one list.
-        key, said = name.strip().lower(), fields.get(name.strip().lower())
+        key, said = name.lower(), fields.get(name.lower())
         fields[key] = value.strip() if said is None else b"%s, %s" % (said, value.strip())
     return fields
 

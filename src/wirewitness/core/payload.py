@@ -21,6 +21,9 @@ from wirewitness.errors import UnsupportedPayload
 
 Encode = Callable[[Any], "bytes | str"]
 
+# What json.dumps writes with default arguments. A circle is found by its depth: keeping a list of all containers costs.
+_dumps = json.JSONEncoder(check_circular=False).encode
+
 QUERY_METHODS = frozenset({"GET", "HEAD"})
 """Methods whose payload is the query: RFC 9110 section 9.3.1 gives content in them no meaning."""
 
@@ -150,7 +153,7 @@ def _unread(params: Any) -> Any:
 
 def _json(params: object) -> bytes:
     try:
-        return json.dumps(params).encode("ascii")
+        return _dumps(params).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         # The error's own text can quote the payload.
         msg = f"json.dumps refuses this {type(params).__name__}: {type(error).__name__}"

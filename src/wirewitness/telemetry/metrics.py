@@ -20,12 +20,11 @@ from wirewitness._version import __version__
 from wirewitness.core.settlement import Settlement
 from wirewitness.ledger import PROCESS, Book
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded, exchange_error
+from wirewitness.telemetry.spans import NO_SPAN
 
 
 Books = dict[str, Book]
 Labels = dict[str, AttributeValue]
-
-_NO_SPAN: Final = Context()
 
 # From half a millisecond, a loopback answer, past 41 s, the longest that Optimizely's own dispatcher can take.
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -122,7 +121,7 @@ class Metrics:
             labels["error.type"] = self._error(settlement.error_type)
         self._dispatch.record(dispatch.duration, labels, within)
         if dispatch.payload is not None:
-            self._payload.record(len(dispatch.payload.body), {"dispatcher.name": dispatch.name}, _NO_SPAN)
+            self._payload.record(len(dispatch.payload.body), {"dispatcher.name": dispatch.name}, NO_SPAN)
         if dispatch.attempted:
             self._exchanges(dispatch, within)
 

@@ -23,7 +23,8 @@ from wirewitness.core.verdict import Verdict
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, exchange_attributes, exchange_error, known_method
 
 
-_NO_SPAN: Final = Context()
+# Not an empty Context: the SDK takes that for none, and the current one in its place.
+NO_SPAN: Final = trace.set_span_in_context(INVALID_SPAN, Context())
 _INSTRUMENTATION: Final = "opentelemetry.instrumentation"
 """Where nothing of this is loaded, nobody reads the key that suppresses it."""
 _FAILED: Final = frozenset({Outcome.REJECTED, Outcome.FAILED, Outcome.DROPPED})
@@ -109,8 +110,8 @@ class Spans:
         """
         span = state.span
         if not span.is_recording():
-            return _NO_SPAN
-        within = trace.set_span_in_context(span, _NO_SPAN)
+            return NO_SPAN
+        within = trace.set_span_in_context(span, NO_SPAN)
         if dispatch.attempted:
             for exchange in dispatch.exchanges:
                 self._exchange(exchange, within)

@@ -34,13 +34,19 @@ _in_flight: Final = FLIGHTS.by_body
 
 def _putrequest(original: Method) -> Method:
     @functools.wraps(original)
-    def putrequest(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+    def putrequest(
+        self: Any,
+        method: str,
+        url: str,
+        skip_host: bool = False,  # noqa: FBT001, FBT002 -- http.client's
+        skip_accept_encoding: bool = False,  # noqa: FBT001, FBT002 -- http.client's
+    ) -> Any:
         if CURRENT.get() is None and not _in_flight:
-            self.__dict__.pop(KEY, None)
-            return original(self, method, url, *args, **kwargs)
+            _forget(self)
+            return original(self, method, url, skip_host, skip_accept_encoding)
         recorder = _begin(self, method, url)
         try:
-            return original(self, method, url, *args, **kwargs)
+            return original(self, method, url, skip_host, skip_accept_encoding)
         except BaseException as error:
             _failed(self, recorder, error, last=True)
             raise
@@ -51,7 +57,7 @@ def _putrequest(original: Method) -> Method:
 def _send(original: Method) -> Method:
     @functools.wraps(original)
     def send(self: Any, data: Any) -> Any:
-        recorder: Recorder | None = self.__dict__.get(KEY)
+        recorder: Recorder | None = getattr(self, KEY, None)
         # A send within a send is http.client asking a proxy for a tunnel.
         if recorder is None or recorder.sending:
             return original(self, data)
@@ -71,13 +77,13 @@ def _send(original: Method) -> Method:
 
 def _getresponse(original: Method) -> Method:
     @functools.wraps(original)
-    def getresponse(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder: Recorder | None = self.__dict__.get(KEY)
+    def getresponse(self: Any) -> Any:
+        recorder: Recorder | None = getattr(self, KEY, None)
         if recorder is None:
-            return original(self, *args, **kwargs)
+            return original(self)
         _claim(recorder)
         try:
-            response = original(self, *args, **kwargs)
+            response = original(self)
         except BaseException as error:
             _failed(self, recorder, error, last=True)
             raise
@@ -90,7 +96,7 @@ def _getresponse(original: Method) -> Method:
 def _connect(original: Method) -> Method:
     @functools.wraps(original)
     def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder: Recorder | None = self.__dict__.get(KEY)
+        recorder: Recorder | None = getattr(self, KEY, None)
         dispatch = current()
         # A connect within a send fails that send, and is reported there.
         if dispatch is None or (recorder is not None and recorder.sending):
@@ -112,14 +118,21 @@ def _begin(connection: Any, method: str, url: str) -> Recorder | None:
     if dispatch is not None and dispatch.owner.ignores_requests(dispatch):
         return None
     recorder = _recorder(_server_of(connection), dispatch, method, url)
-    connection.__dict__[KEY] = recorder
+    setattr(connection, KEY, recorder)
     return recorder
 
 
 def _abandon(connection: Any) -> None:
-    recorder = connection.__dict__.pop(KEY, None)
+    recorder = _forget(connection)
     if recorder is not None:
         recorder.abandoned()
+
+
+def _forget(connection: Any) -> Recorder | None:
+    recorder: Recorder | None = getattr(connection, KEY, None)
+    if recorder is not None:
+        delattr(connection, KEY)
+    return recorder
 
 
 class Server(NamedTuple):
@@ -171,7 +184,7 @@ def _failed(connection: Any, recorder: Recorder | None, error: BaseException, *,
 
 @fail_open("tap")
 def _answered(connection: Any, recorder: Recorder, response: Any) -> None:
-    connection.__dict__.pop(KEY, None)
+    _forget(connection)
     recorder.answered(response.status, response.headers.get(RECEIVED_DIGEST_FIELD))
 
 
@@ -232,6 +245,8 @@ class Tap:
             self._users += 1
             if self._users > 1:
                 return
+            # On the class, so that asking a connection that has none costs no failed look-up.
+            setattr(http.client.HTTPConnection, KEY, None)
             for point in self._points:
                 self._wrap(point)
 
