@@ -189,8 +189,9 @@ class _Sweeper:
                 thread.start()
                 self._thread = thread
             elif deadline < self._wake:
-                self._wake = deadline
+                # In this order: where waking it fails, whoever comes next tries again.
                 self._sooner.set()
+                self._wake = deadline
 
     def _run(self) -> None:
         while self._still_needed():

@@ -78,7 +78,8 @@ def test_where_no_signature_can_be_read_the_number_of_arguments_decides():
 
 
 @pytest.mark.parametrize(
-    "function", [lambda: None, lambda **event: None, lambda one, two: None, lambda a, b, c, d: None, lambda *, event: None]
+    "function",
+    [lambda: None, lambda **event: None, lambda one, two: None, lambda a, b, c, d: None, lambda *, event: None],
 )
 def test_any_other_callable_fits_no_adapter(function):
     assert adapter_for(inspect.signature(function)) is None

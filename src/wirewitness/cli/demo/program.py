@@ -20,7 +20,7 @@ from wirewitness.cli.demo import scenarios
 from wirewitness.cli.demo.files import Files
 from wirewitness.cli.demo.findings import agreement, differences, findings
 from wirewitness.cli.demo.lines import lines_kept_off_the_screen
-from wirewitness.cli.demo.records import Records, Sent, Written, answers, page_of, search_for_errors
+from wirewitness.cli.demo.records import Records, Sent, Written, answers, monitor, page_of, search_for_altered
 from wirewitness.cli.demo.screen import Screen
 from wirewitness.cli.demo.stage import Run, Stage, no_proxy_for_loopback
 from wirewitness.conformance import Received, Sink
@@ -144,7 +144,8 @@ def _links(records: Records, page: str, runs: Sequence[Run]) -> Iterator[tuple[s
         trace_id = records.trace_id(run.scenario.name)
         if trace_id is not None:
             yield f"  {label}", f"{page}/trace/{trace_id}"
-    yield "  errors", search_for_errors(page)
+    yield "  altered", search_for_altered(page)
+    yield "  rates", monitor(page)
 
 
 _TAKEN: Final = {

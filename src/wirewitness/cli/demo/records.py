@@ -145,9 +145,18 @@ def page_of(endpoint: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{PAGE_PORT}"
 
 
-def search_for_errors(page: str) -> str:
+def search_for_altered(page: str) -> str:
     """
-    The address of Jaeger's list of the demo's traces with errors.
+    The address of Jaeger's list of the demo's traces with an altered payload.
+
+    Not of those with ``error=true``: Jaeger 2's storage in memory finds none by that, as its page sends a string.
     """
-    tags = '{"error":"true"}'
+    tags = '{"wirewitness.verdict":"altered"}'
     return f"{page}/search?{urlencode({'service': SERVICE, 'lookback': '1h', 'limit': 20, 'tags': tags})}"
+
+
+def monitor(page: str) -> str:
+    """
+    The address of rates, errors and durations of the demo's exchanges on Jaeger's page.
+    """
+    return f"{page}/monitor?{urlencode({'service': SERVICE, 'spanKind': 'client'})}"
