@@ -31,7 +31,7 @@ with Sink() as service:
         consumer.send,
         name="analytics",
         payload="json_message",
-        url=lambda endpoint, json_message: service.url + endpoint,
+        url=lambda endpoint, _: service.url + endpoint,
         on_settle=tell,
     )
     send("/v1/events", '{"event": "signed up"}')

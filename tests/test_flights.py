@@ -4,6 +4,7 @@ The dispatches that wait are found by their bytes, and are never too many nor wa
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -254,6 +255,19 @@ def test_where_no_thread_can_be_started_the_next_one_is_tried(here, monkeypatch)
         with pytest.raises(RuntimeError):
             here.wait(b"one", seconds=0.001)
     here.wait(b"two", seconds=0.001)
+    assert here.owner.wait_for(2)
+
+
+def test_where_the_sweeper_could_not_be_woken_the_next_one_wakes_it(here, monkeypatch):
+    def unwakable():
+        raise RecursionError
+
+    here.wait(b"late", seconds=600.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(here.flights._sweeper._sooner, "set", unwakable)
+        with contextlib.suppress(RecursionError):  # it may be awake just then
+            here.wait(b"one", seconds=0.001)
+    here.wait(b"two", seconds=0.002)
     assert here.owner.wait_for(2)
 
 

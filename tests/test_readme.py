@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from opentelemetry import metrics, trace
 from sybil import Sybil
@@ -43,6 +44,7 @@ def test_the_python_in_the_readme_does_what_it_shows(monkeypatch):
         example.evaluate()
     document.namespace["client"].close()
     document.namespace["shutdown"]()
+    structlog.reset_defaults()
 
 
 def shape_of(printed):

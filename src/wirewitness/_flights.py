@@ -65,17 +65,24 @@ class Flights:
         """
         Forget a dispatch, known or not.
         """
+        with self._lock:
+            self.unlist(dispatch)
+            if self._waiting.pop(dispatch, self) is None:
+                self._waiting_bytes -= len(dispatch.body)
+
+    def unlist(self, dispatch: Dispatch) -> None:
+        """
+        Have a dispatch found by its payload no more.
+        """
         body = dispatch.body
         with self._lock:
             same = self._same.get(body)
             if same is not None:
-                self._discard_one_of(body, same, dispatch)
+                self._unlist_one_of(body, same, dispatch)
             elif self.by_body.get(body) is dispatch:
                 del self.by_body[body]
-            if self._waiting.pop(dispatch, self) is None:
-                self._waiting_bytes -= len(body)
 
-    def _discard_one_of(self, body: bytes, same: deque[Dispatch], dispatch: Dispatch) -> None:
+    def _unlist_one_of(self, body: bytes, same: deque[Dispatch], dispatch: Dispatch) -> None:
         if self.by_body.get(body) is dispatch:
             self.by_body[body] = same.popleft()
         elif dispatch in same:

@@ -111,7 +111,7 @@ class Observer:
                 return freeze_query(intent.url, intent.params), Reason.NONE
             return freeze(intent.params, encode=self._options.encode), Reason.NONE
         except UnsupportedPayload as unsupported:
-            return None, Reason(unsupported.reason)
+            return None, Reason.UNREADABLE if unsupported.reason == Reason.UNREADABLE else Reason.UNSERIALIZABLE
 
     def close(self, dispatch: Dispatch | None, error: BaseException | None) -> None:
         """
@@ -200,10 +200,12 @@ class Observer:
         if not self.ledger.settle(dispatch, settlement, len(exchanges)):
             return
         dispatch.end(settlement, exchanges)
-        if dispatch.payload is not None:
-            FLIGHTS.discard(dispatch)
+        FLIGHTS.unlist(dispatch)
         self._telemetry.settled(dispatch, settlement)
         self._tell(dispatch)
+        if dispatch.deadline:
+            # Last, so that whoever waits until nothing waits any more has been told of everything.
+            FLIGHTS.discard(dispatch)
 
     def _tell(self, dispatch: Dispatch) -> None:
         own = self._options.on_settle

@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -183,18 +184,22 @@ class ProcessLedger:
 
     def __init__(self) -> None:
         self._named: dict[str, list[_Counts]] = {}
+        self._gone: deque[tuple[str, _Counts]] = deque()
 
     def include(self, ledger: Ledger, counts: _Counts) -> None:
         """
         Count with a ledger from now on.
         """
         with _lock:
-            # The first of a name takes over from those that are gone, so that wrapping again and again leaks nothing.
+            self._take_over()
             self._named.setdefault(ledger.name, [_Counts()]).append(counts)
-        weakref.finalize(ledger, self._retire, ledger.name, counts).atexit = False
+        # A finalizer runs in any thread at any place, even where that thread is counting: it only leaves a note.
+        weakref.finalize(ledger, self._gone.append, (ledger.name, counts)).atexit = False
 
-    def _retire(self, name: str, counts: _Counts) -> None:
-        with _lock:
+    def _take_over(self) -> None:
+        # The first of a name counts on for those that are gone, so that wrapping again and again leaks nothing.
+        while self._gone:
+            name, counts = self._gone.popleft()
             named = self._named[name]
             named.remove(counts)
             named[0].add(counts)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wirewitness import process_ledger
+from wirewitness._guard import INTERNAL_ERRORS
 from wirewitness.cli.commands import wirewitness
 
 
@@ -63,6 +64,7 @@ class Shown:
 def show(folder, endpoint, *, columns=110, **environment):
     # One process, one book: here it's that of this run alone.
     process_ledger.clear()
+    INTERNAL_ERRORS.clear()
     arguments = ["demo", "--output", str(folder), "--otlp-endpoint", endpoint]
     plain = {"NO_COLOR": None, "FORCE_COLOR": None, "TTY_COMPATIBLE": None, "TERM": "xterm"}
     result = CliRunner().invoke(wirewitness, arguments, env={**plain, "COLUMNS": str(columns), **environment})

@@ -82,15 +82,15 @@ def test_an_otlp_endpoint_gets_the_metrics(collector, shown):
     assert {"wirewitness.ledger.accepted", "wirewitness.dispatch.duration"} <= names
 
 
-def test_the_links_open_the_good_and_the_bad_dispatch_and_all_errors(collector, shown):
+def test_the_links_open_the_good_and_the_bad_dispatch_the_altered_ones_and_the_rates(collector, shown):
     run = shown(endpoint=collector().url)
     traces = {span["name"]: span["traceId"] for span in run.spans}
     page = "http://127.0.0.1:16686"
     assert re.search(rf"good +{page}/trace/{traces['dispatch optimizely-all-well']}\n", run.output)
     assert re.search(rf"bad +{page}/trace/{traces['dispatch optimizely-refused']}\n", run.output)
-    assert re.search(
-        rf"errors +{page}/search\?service=wirewitness-demo&\S*tags=%7B%22error%22%3A%22true%22%7D\n", run.output
-    )
+    tags = "%7B%22wirewitness.verdict%22%3A%22altered%22%7D"
+    assert re.search(rf"altered +{page}/search\?service=wirewitness-demo&\S*tags={tags}\n", run.output)
+    assert re.search(rf"rates +{page}/monitor\?service=wirewitness-demo&spanKind=client\n", run.output)
 
 
 def test_links_are_not_broken_on_a_narrow_terminal(collector, shown):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wirewitness.core import settlement
 from wirewitness.core.exchange import Exchange, address_of
 from wirewitness.core.outcome import REASONS, Outcome, Reason
 from wirewitness.core.payload import Payload, freeze_query
@@ -573,3 +574,26 @@ def test_each_outcome_and_reason_is_reached_as_described(pair):
     settlement = REACHED[pair]
     assert isinstance(settlement, Settlement)
     assert (settlement.outcome, settlement.reason) == pair
+
+
+@given(
+    status=st.sampled_from([200, 204, 302, 400, 503, None]),
+    body=st.sampled_from([PAYLOAD.body, TAMPERED, b""]),
+    complete=st.booleans(),
+    reported=st.sampled_from([None, PAYLOAD.digest, bytes(32)]),
+)
+def test_the_plain_case_is_judged_as_any_other(status, body, complete, reported):
+    exchange = Exchange("POST", host="a", body=body, complete=complete, status=status, received_digest=reported)
+    quick = judge(PAYLOAD, [exchange])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settlement, "_plainly_delivered", lambda *_: False)
+        assert judge(PAYLOAD, [exchange]) == quick
+
+
+def test_a_request_to_elsewhere_than_the_redirect_pointed_is_another_one():
+    sent = Exchange("POST", host="a", body=PAYLOAD.body, status=302, location=("http", "b", 80, "/"))
+    strange = Exchange("GET", host="c", status=200)
+    followed = Exchange("GET", host="b", status=200)
+    target = ("http", "a", 80, "/")
+    assert judge(PAYLOAD, [sent, strange], target=target).verdict is Verdict.IDENTICAL
+    assert judge(PAYLOAD, [sent, followed], target=target).reason is Reason.BODY_LOST

@@ -144,6 +144,8 @@ def test_a_logger_that_is_not_of_structlogs_own_kind_still_gets_the_lines(sink):
 def test_wrapping_does_not_freeze_the_applications_structlog(configured, sink):
     dispatcher = witness(post)
     lines = []
-    structlog.configure(processors=[lambda _, __, event: lines.append(event) or (_ for _ in ()).throw(structlog.DropEvent)])
+    structlog.configure(
+        processors=[lambda _, __, event: lines.append(event) or (_ for _ in ()).throw(structlog.DropEvent)]
+    )
     dispatcher("POST", f"{sink.url}/v1/events", {"a": 1})
     assert [line["event"] for line in own(lines)] == ["dispatch.delivered"]

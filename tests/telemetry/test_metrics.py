@@ -140,10 +140,15 @@ def test_prometheus_scrapes_these_names(scrape, sink):
     (sample,) = [
         sample
         for sample in families["wirewitness_ledger_settled"].samples
-        if sample.labels["dispatcher_name"] == "scraped" and sample.labels["outcome"] == "delivered"
+        if sample.labels["dispatcher_name"] == "scraped"
+        and sample.labels["outcome"] == "delivered"
         and sample.labels["reason"] == "none"
     ]
     assert (sample.name, sample.value) == ("wirewitness_ledger_settled_total", 1)
-    assert {
-        sample.labels["component"] for sample in families["wirewitness_internal_errors"].samples
-    } >= {"adapter", "hook", "tap", "telemetry", "witness"}
+    assert {sample.labels["component"] for sample in families["wirewitness_internal_errors"].samples} >= {
+        "adapter",
+        "hook",
+        "tap",
+        "telemetry",
+        "witness",
+    }

@@ -90,7 +90,11 @@ def test_the_log_level_comes_from_the_standard_variable():
 @pytest.mark.parametrize(
     ("options", "variables", "complaint"),
     [
-        ({}, {"OTEL_TRACES_EXPORTER": "nosuch"}, "OTEL_TRACES_EXPORTER='nosuch': no such exporter is installed; there are"),
+        (
+            {},
+            {"OTEL_TRACES_EXPORTER": "nosuch"},
+            "OTEL_TRACES_EXPORTER='nosuch': no such exporter is installed; there are",
+        ),
         ({}, {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"}, "must be one of http/protobuf"),
         (
             {},
@@ -149,7 +153,9 @@ print(dispatch.ledger.book(), dispatch.ledger.book().closes)
     )
 
     assert done.stdout.splitlines() == [
-        "[<Dispatch dispatch DELIVERED IDENTICAL response>,"
-        " <Dispatch dispatch REJECTED IDENTICAL response status_5xx>]",
+        (
+            "[<Dispatch dispatch DELIVERED IDENTICAL response>,"
+            " <Dispatch dispatch REJECTED IDENTICAL response status_5xx>]"
+        ),
         "accepted 2 = delivered 1 + rejected 1 + failed 0 + dropped 0 + unconfirmed 0 + pending 0 True",
     ]

@@ -32,7 +32,7 @@ async def later(http_verb: str, url: str, params: Mapping[str, Any]) -> str:
 
 def told(dispatch: Dispatch) -> None:
     outcome: Outcome | None = dispatch.outcome
-    print(outcome)
+    assert outcome is not None
 
 
 as_class: type[Dispatcher] = witness(Dispatcher, on_settle=told)

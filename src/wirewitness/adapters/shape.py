@@ -47,7 +47,8 @@ def _by_count(name: str) -> Adapter:
     one, three = event(name), three_arguments()
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Intent:
-        adapter = three if len(args) + len(kwargs) >= 3 else one  # noqa: PLR2004 -- verb, URL, parameters
+        texts = all(isinstance(given, str) for given in args[:2])
+        adapter = three if texts and len(args) + len(kwargs) >= 3 else one  # noqa: PLR2004 -- verb, URL, parameters
         return adapter(args, kwargs)
 
     return read

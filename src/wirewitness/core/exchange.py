@@ -9,7 +9,7 @@ import hashlib
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, quote_plus, unquote_plus, urlsplit
+from urllib.parse import SplitResult, quote_plus, unquote_plus, urljoin, urlsplit
 
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Exchange:
         complete: Whether every byte that the framing promised was handed to the socket.
         truncated: Whether more bytes were handed over than ``Content-Length`` promised, which a receiver won't read.
         status: The response's status code, or None if no status line came back.
+        location: Where a redirect pointed, or None.
         received_digest: SHA-256 that the receiver says it got, or None.
         error_type: The class of the exception that ended the exchange, or None.
         failure: The same, as one of the ``FAILED`` reasons.
@@ -58,6 +59,7 @@ class Exchange:
     complete: bool = True
     truncated: bool = False
     status: int | None = None
+    location: Address | None = None
     received_digest: bytes | None = field(default=None, repr=False)
     error_type: str | None = None
     failure: Reason | None = None
@@ -132,3 +134,15 @@ def _address(parts: SplitResult, port: int | None) -> Address | None:
     if not parts.hostname or port is None:
         return None
     return (parts.scheme, parts.hostname, port, parts.path or "/")
+
+
+def resolve(base: Address, location: str) -> Address | None:
+    """
+    Where a ``Location`` field points (RFC 9110 section 10.2.2), or None if it can't be read.
+    """
+    scheme, host, port, path = base
+    bracketed = f"[{host}]" if ":" in host else host
+    try:
+        return address_of(urljoin(f"{scheme}://{bracketed}:{port}{path}", location))
+    except ValueError:
+        return None

@@ -158,7 +158,7 @@ def _findings(payload: Payload, exchanges: Sequence[Exchange], target: Address |
     previous: Exchange | None = None
     followed = False
     for exchange in exchanges:
-        followed = previous is not None and previous.redirected and (followed or previous.address in expected)
+        followed = previous is not None and _follows(exchange, previous) and (followed or previous.address in expected)
         addressed = exchange.address in expected
         elsewhere = bool(expected) and not (addressed or followed)
         resent = any(earlier.carried for earlier in findings)
@@ -169,6 +169,10 @@ def _findings(payload: Payload, exchanges: Sequence[Exchange], target: Address |
         previous = exchange
     carried = any(finding.carried for finding in findings)
     return [finding for finding in findings if not (carried and finding.aside)]
+
+
+def _follows(exchange: Exchange, previous: Exchange) -> bool:
+    return previous.redirected and previous.location in {None, exchange.address}
 
 
 def _examine(payload: Payload, exchange: Exchange, place: _Place) -> Finding | None:

@@ -33,7 +33,6 @@ _EVENTS: Final = {
 }
 _ALTERED: Final = (logging.ERROR, "payload.altered")
 
-_structlog: Final = structlog.get_logger(LOGGER)
 _stdlib: Final = logging.getLogger(LOGGER)
 
 # Unconfigured, structlog prints every line to standard output: no library may do that to an application.
@@ -75,13 +74,13 @@ def _enabled(level: int) -> Any:
     if not structlog.is_configured():
         return _through_stdlib if _stdlib.isEnabledFor(level) else None
     is_enabled = _level_check(structlog.get_config()["wrapper_class"])
-    return _structlog if is_enabled is None or is_enabled(level) else None
+    return structlog.get_logger(LOGGER) if is_enabled is None or is_enabled(level) else None
 
 
 @functools.lru_cache(maxsize=8)
 def _level_check(_: type) -> Callable[[int], bool] | None:
     # Which levels a structlog logger lets through is a matter of its class, and binding one anew costs more than a line.
-    logger = _structlog.bind()
+    logger = structlog.get_logger(LOGGER).bind()
     return getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
 
 

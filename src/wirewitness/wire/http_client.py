@@ -185,7 +185,8 @@ def _failed(connection: Any, recorder: Recorder | None, error: BaseException, *,
 @fail_open("tap")
 def _answered(connection: Any, recorder: Recorder, response: Any) -> None:
     _forget(connection)
-    recorder.answered(response.status, response.headers.get(RECEIVED_DIGEST_FIELD))
+    headers = response.headers
+    recorder.answered(response.status, headers.get(RECEIVED_DIGEST_FIELD), headers.get("Location"))
 
 
 @fail_open("tap")

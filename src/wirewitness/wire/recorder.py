@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from wirewitness._flights import FLIGHTS
-from wirewitness.core.exchange import Address, Exchange, address_of
+from wirewitness.core.exchange import Address, Exchange, address_of, resolve
 from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
 from wirewitness.core.outcome import Reason, error_type, reason_of_error
 from wirewitness.core.payload import QUERY_METHODS, digest_from_header
@@ -47,6 +47,7 @@ class Recorder:
         "_error",
         "_head",
         "_host",
+        "_location",
         "_method",
         "_pieces",
         "_port",
@@ -72,6 +73,7 @@ class Recorder:
         self._head: Head | None = None
         self._content: Content | None = None
         self._status: int | None = None
+        self._location: str | None = None
         self._received_digest: bytes | None = None
         self._error: tuple[str, Reason] | None = None
         self.over = False
@@ -122,20 +124,22 @@ class Recorder:
         ]
         theirs = bool(owners) or FLIGHTS.was_given_up(carried)
         for dispatch in self._dispatches:
-            if theirs and dispatch not in owners:
+            if theirs and dispatch not in owners and dispatch.payload is not None:
                 dispatch.detach(self)
         for dispatch in owners:
             if dispatch not in self._dispatches:
                 dispatch.attach(self)
                 dispatch.owner.recognised(dispatch)
+        unknown = [dispatch for dispatch in self._dispatches if dispatch.payload is None and not owners]
         if theirs:
-            self._dispatches = owners
+            self._dispatches = owners or unknown
 
-    def answered(self, status: int, received_digest: str | None) -> None:
+    def answered(self, status: int, received_digest: str | None, location: str | None = None) -> None:
         """
         A status line has come back.
         """
         self._status = status
+        self._location = location
         self._received_digest = digest_from_header(received_digest) if received_digest else None
         self._end()
 
@@ -167,9 +171,8 @@ class Recorder:
         """
         content = self._read()
         head = self._head
-        target = head.target if head else self._target
-        asked, _, query = target.partition("?")
-        scheme, host, port, path = _absolute(asked) or (self._scheme, self._host, self._port, asked)
+        address, query = self._asked()
+        scheme, host, port, path = address
         failed = self._error if self._status is None else None
         return Exchange(
             method=head.method if head else self._method,
@@ -183,6 +186,7 @@ class Recorder:
             complete=content.complete or self._unseen,
             truncated=content.truncated,
             status=self._status,
+            location=resolve(address, self._location) if self._location else None,
             received_digest=self._received_digest,
             error_type=failed[0] if failed else None,
             failure=failed[1] if failed else None,
@@ -190,6 +194,11 @@ class Recorder:
             duration=self._duration,
             resend_count=resend_count,
         )
+
+    def _asked(self) -> tuple[Address, str]:
+        target = self._head.target if self._head else self._target
+        asked, _, query = target.partition("?")
+        return _absolute(asked) or (self._scheme, self._host, self._port, asked), query
 
     def _body(self) -> bytes | None:
         content = self._read()

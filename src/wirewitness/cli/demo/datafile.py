@@ -16,6 +16,10 @@ EVENT: Final = "order_placed"
 """What is counted for the experiment."""
 
 
+REVENUE: Final = 867_530_942
+"""What the order brings, in cents: a number that stands nowhere else."""
+
+
 def _variation(identifier: str, key: str) -> dict[str, Any]:
     return {"id": identifier, "key": key, "featureEnabled": True, "variables": []}
 

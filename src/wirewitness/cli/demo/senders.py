@@ -15,6 +15,8 @@ import requests
 
 from optimizely.event_builder import Event
 
+from wirewitness.cli.demo.datafile import REVENUE
+
 
 TIMEOUT = 5.0
 """Seconds for which a sender waits for the endpoint."""
@@ -54,7 +56,8 @@ class TamperingSender:
         """
         Send an event.
         """
-        return _post(event, json.dumps(event.params).encode().replace(b'"revenue": 4200', b'"revenue": 4201', 1))
+        more = b"%d" % (REVENUE + 1)
+        return _post(event, json.dumps(event.params).encode().replace(b"%d" % REVENUE, more, 1))
 
 
 class ThreadedSender:

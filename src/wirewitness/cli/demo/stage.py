@@ -21,7 +21,7 @@ from optimizely.optimizely import Optimizely
 
 from wirewitness._current import Dispatch
 from wirewitness._witness import ledger_of, witness
-from wirewitness.cli.demo.datafile import DATAFILE, EVENT, FLAG
+from wirewitness.cli.demo.datafile import DATAFILE, EVENT, FLAG, REVENUE
 from wirewitness.cli.demo.lines import lines_kept_off_the_screen
 from wirewitness.cli.demo.scenarios import Act, Ending, Scenario
 from wirewitness.conformance import Sink
@@ -32,8 +32,7 @@ from wirewitness.telemetry import MeterProvider, TracerProvider
 
 VISITOR: Final = "visitor-5d41402abc4b"
 ATTRIBUTES: Final[Any] = {"plan": "gold"}
-ORDER: Final[Any] = {"revenue": 4200}
-"""In cents."""
+ORDER: Final[Any] = {"revenue": REVENUE}
 
 EVIDENCE_TIMEOUT: Final = 5.0
 """Seconds for which a dispatch that was handed over to a thread is waited for."""
