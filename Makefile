@@ -11,7 +11,7 @@ empty :=
 export PATH := $(PATH):$(subst $(empty) $(empty),:,$(wildcard $(PYENV_ROOT)/versions/3.1[0-3].*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench backends stack clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -51,6 +51,12 @@ lint: $(VENV)/lint ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+backends: $(VENV)/python ## Install Jaeger, Prometheus and Alertmanager where they are missing
+	@$(BIN)/python dashboards/backends.py
+
+stack: $(VENV)/python ## Run Jaeger, Prometheus and Alertmanager on loopback until Ctrl-C
+	@$(BIN)/python dashboards/stack.py
 
 bench: $(VENV)/bench ## Measure what watching costs, beside controls
 	@$(BIN)/python benchmarks/run.py

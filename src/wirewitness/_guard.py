@@ -44,6 +44,13 @@ class InternalErrors:
         """
         self._counts.setdefault(component, 0)
 
+    def count(self, component: str) -> None:
+        """
+        Count a fault.
+        """
+        with self._lock:
+            self._counts[component] = self._counts.get(component, 0) + 1
+
     def report(self, component: str, error: BaseException) -> None:
         """
         Count a fault, and log the first of its kind.
@@ -51,7 +58,7 @@ class InternalErrors:
         The log line holds where and of what class the fault was, and never its text, which could quote a payload.
         """
         with self._lock:
-            self._counts[component] = self._counts.get(component, 0) + 1
+            self.count(component)
             kind = (component, type(error))
             first = kind not in self._logged
             self._logged.add(kind)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
+
+from wirewitness._guard import INTERNAL_ERRORS
+from wirewitness.telemetry.exporters import SECONDS_BETWEEN_LINES, SeldomLines, log_failures_seldom
 
 
 PROGRAM = """
@@ -130,6 +134,35 @@ def test_an_exporter_that_is_down_breaks_no_dispatch():
     )
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def loud_again():
+    yield
+    for name in list(logging.root.manager.loggerDict):
+        logger = logging.getLogger(name)
+        logger.filters[:] = [one for one in logger.filters if not isinstance(one, SeldomLines)]
+
+
+@pytest.mark.usefixtures("loud_again")
+def test_a_failing_exporter_is_counted_each_time_and_logged_now_and_then(monkeypatch, caplog):
+    clock = [100.0]
+    monkeypatch.setattr("wirewitness.telemetry.logs.time.monotonic", lambda: clock[0])
+    before = INTERNAL_ERRORS.counts().get("exporter", 0)
+    logger = logging.getLogger("opentelemetry.exporter.of.this.test")
+    log_failures_seldom()
+
+    def fail():
+        logger.error("Failed to export")
+
+    for _ in range(5):
+        fail()
+    assert len(caplog.records) == 1
+    clock[0] += SECONDS_BETWEEN_LINES
+    fail()
+
+    assert [record.getMessage() for record in caplog.records] == ["Failed to export"] * 2
+    assert INTERNAL_ERRORS.counts()["exporter"] - before == 6
 
 
 def test_with_no_sdk_configured_everything_still_verifies_and_counts(sink):

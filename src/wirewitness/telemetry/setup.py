@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from wirewitness.errors import ConfigurationError
+from wirewitness.telemetry.exporters import log_failures_seldom
 
 
 LogFormat = Literal["auto", "console", "json"]
@@ -78,6 +79,7 @@ def configure_telemetry(
     meter_provider = MeterProvider(metric_readers=readers, resource=resource)
     trace.set_tracer_provider(tracer_provider)
     metrics.set_meter_provider(meter_provider)
+    log_failures_seldom()
     if logs is not None and not structlog.is_configured():
         _configure_structlog(logs)
     return _shutdown(tracer_provider, meter_provider)

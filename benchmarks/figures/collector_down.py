@@ -1,0 +1,114 @@
+"""
+Figure 6: the slowest hundredth of dispatches while the OTLP collector is down, in multiples of those while it's up.
+
+Wall time of a dispatch with a real exchange, traces and metrics exported by ``configure_telemetry``. Each turn is a process
+of its own, for what one exporter could not send must not weigh on the other's turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import urllib3
+
+from figures.events import SIZES, events
+from figures.late import check
+from figures.loopback import server
+from figures.row import Row, Scale, Tick, ratios
+from wirewitness import Outcome, configure_telemetry, ledger_of, witness
+
+
+TITLE = "6  the collector is down"
+TARGET = 1.2
+
+SIZE = "0.7 kB"
+CALLS = 5000
+WARM = 200
+
+
+def steps(scale: Scale) -> int:
+    """
+    How many ticks the figure makes.
+    """
+    return scale.rounds
+
+
+def measure(scale: Scale, tick: Tick) -> Iterator[Row]:
+    """
+    Measure it for one size.
+    """
+    slowest: dict[str, list[float]] = {"up": [], "down": []}
+    with server() as endpoint, server() as collector:
+        ports = {"up": collector, "down": _deaf()}
+        for number in range(scale.rounds):
+            for name in ("up", "down") if number % 2 else ("down", "up"):
+                slowest[name].append(_turn(endpoint, ports[name], scale.calls(CALLS)))
+            tick()
+    parts = {"control": statistics.median(slowest["up"]), "witness": statistics.median(slowest["down"])}
+    note = "Microseconds of wall time, 99th percentile of a round: control with the collector up, witness with it down."
+    yield Row(TITLE, "p99", "x", ratios(slowest["down"], slowest["up"]), TARGET, None, parts, note)
+
+
+def _deaf() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _turn(endpoint: int, collector: int, calls: int) -> float:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    # Exports begin early enough to fall into the turn; one that fails is tried again for as long as that.
+    environment |= {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+    }
+    command = [sys.executable, "-m", "figures.collector_down", str(endpoint), str(calls)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def _p99(url: str, calls: int) -> float:
+    # An application's log is a file: what OpenTelemetry writes into it is a cost of the collector's being down.
+    logging.basicConfig(filename=os.devnull, level=logging.WARNING)
+    configure_telemetry("benchmark")
+    with urllib3.PoolManager() as pool:
+
+        @witness(name="Sender", payload="body", url="url")
+        def send(url: str, body: bytes) -> None:
+            pool.request("POST", url, body=body, retries=False)
+
+        bodies = [json.dumps(event.params).encode() for event in events(calls + WARM, SIZES[SIZE], url)]
+        taken = []
+        for body in bodies:
+            started = time.perf_counter_ns()
+            send(url, body)
+            taken.append((time.perf_counter_ns() - started) / 1000)
+        check(ledger_of(send).book(), Outcome.DELIVERED)
+    return statistics.quantiles(taken[WARM:], n=100)[-1]
+
+
+def _main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("endpoint", type=int)
+    arguments.add_argument("calls", type=int)
+    given = arguments.parse_args()
+    print(_p99(f"http://127.0.0.1:{given.endpoint}/v1/events", given.calls), flush=True)
+    # Shutting down would try to export what is left, for as long as the exporters' timeouts: that is not what's measured.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _main()
