@@ -32,12 +32,13 @@ $(VENV)/tox: $(VENV)/python pyproject.toml
 	@$(BIN)/python -m pip install --quiet 'tox>=4.26'
 	@touch $@
 
+# With what is there already, so that one set of versions fits all.
 $(VENV)/lint: $(VENV)/demo pyproject.toml
-	@$(BIN)/python -m pip install --quiet --group lint --group test
+	@$(BIN)/python -m pip install --quiet --editable '.[demo]' --group lint --group test
 	@touch $@
 
 $(VENV)/bench: $(VENV)/demo pyproject.toml
-	@$(BIN)/python -m pip install --quiet --group bench
+	@$(BIN)/python -m pip install --quiet --editable '.[demo]' --group bench
 	@touch $@
 
 demo: $(VENV)/demo ## Watch a real Optimizely client dispatch through good and bad days
