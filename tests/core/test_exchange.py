@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wirewitness.core.exchange import REDACTED, Exchange, address_of, redact_query
+from wirewitness.core.exchange import REDACTED, Exchange, address_of, redact_query, resolve
 
 
 # No value of theirs can stand in a repr or URL for another reason.
@@ -117,3 +117,18 @@ def test_any_text_can_be_asked_for_its_address(url):
 def test_an_exchanges_address_is_that_of_its_url():
     exchange = Exchange("GET", scheme="https", host="h", port=444, path="/e")
     assert exchange.address == address_of(exchange.url)
+
+
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("/there?a=1", ("http", "::1", 8080, "/there")),
+        ("https://b/", ("https", "b", 443, "/")),
+        ("//b:81/x", ("http", "b", 81, "/x")),
+        ("mailto:a@b", None),
+        ("http://[", None),
+        ("http://b:port/", None),
+    ],
+)
+def test_a_location_is_resolved_against_where_the_request_went(location, where):
+    assert resolve(("http", "::1", 8080, "/here"), location) == where
