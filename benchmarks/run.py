@@ -33,6 +33,7 @@ FIGURES = {
     "3": (("unconfigured",), "added CPU time, inner returns at once, no SDK"),
     "4": (("idle_tap",), "an http.client request with nothing watched"),
     "5": (("memory",), "growth over a million dispatches"),
+    "6": (("collector_down",), "the slowest dispatches while the OTLP collector is down"),
 }
 
 LIBRARIES = (
@@ -50,7 +51,7 @@ METHOD = (
     "in-memory reader; nothing is exported, which would be the same work for both. structlog: JSON into the void. "
     "1 and 3 settle inside the timed part what waits for late evidence. 2: over a kept-alive urllib3 pool, which ends in "
     "http.client, to a server in another process; the control has opentelemetry-instrumentation-urllib3 besides. "
-    "3's control is json.dumps of the same event, 4's the request itself."
+    "3's control is json.dumps of the same event, 4's the request itself. 6 is wall time, with everything exported over OTLP."
 )
 
 

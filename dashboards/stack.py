@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -243,6 +245,19 @@ def require_free(servers: Sequence[Server]) -> None:
         raise Unready(msg)
 
 
+@functools.cache
+def leash() -> tuple[str, ...]:
+    """
+    What a command line begins with so that the server ends when this process does, however that happens: prctl(2),
+    PR_SET_PDEATHSIG. Nothing where util-linux isn't to be had; signals that can be caught stop the servers everywhere.
+    """
+    program = shutil.which("setpriv")
+    if program is None:
+        return ()
+    told = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    return (program, "--pdeathsig", "TERM", "--") if "--pdeathsig" in told.stdout else ()
+
+
 class Running:
     """
     A server that was started.
@@ -267,7 +282,7 @@ class Running:
         environment = {**os.environ, **server.environment}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [program, *server.arguments],
+                [*leash(), program, *server.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

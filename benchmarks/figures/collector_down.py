@@ -1,8 +1,9 @@
 """
 Figure 6: the slowest hundredth of dispatches while the OTLP collector is down, in multiples of those while it's up.
 
-Wall time of a dispatch with a real exchange, traces and metrics exported by ``configure_telemetry``. Each turn is a process
-of its own, for what one exporter could not send must not weigh on the other's turn.
+Wall time of a dispatch with a real exchange, traces and metrics exported by ``configure_telemetry``: at a steady pace, and one
+behind the other. Each turn is a process of its own, for what one exporter could not send must not weigh on the other's turn.
+The spans of a turn are more than the SDK's queue takes, so that it is full for most of the time with the collector down.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import urllib3
 
@@ -33,31 +35,54 @@ TITLE = "6  the collector is down"
 TARGET = 1.2
 
 SIZE = "0.7 kB"
-CALLS = 5000
+CALLS = 4000
 WARM = 200
+
+PACES = {"p99, 500 a second": 500, "p99, one behind the other": 0}
+"""Dispatches a second; 0 for as many as there can be."""
+
+
+class Where(NamedTuple):
+    """
+    What is spoken to.
+
+    Attributes:
+        url: What is dispatched to.
+        up: The port of a collector that answers.
+        down: A port where nobody listens.
+    """
+
+    url: str
+    up: int
+    down: int
 
 
 def steps(scale: Scale) -> int:
     """
     How many ticks the figure makes.
     """
-    return scale.rounds
+    return scale.rounds * len(PACES)
 
 
 def measure(scale: Scale, tick: Tick) -> Iterator[Row]:
     """
-    Measure it for one size.
+    Measure it for both paces.
     """
-    slowest: dict[str, list[float]] = {"up": [], "down": []}
     with server() as endpoint, server() as collector:
-        ports = {"up": collector, "down": _deaf()}
-        for number in range(scale.rounds):
-            for name in ("up", "down") if number % 2 else ("down", "up"):
-                slowest[name].append(_turn(endpoint, ports[name], scale.calls(CALLS)))
-            tick()
+        where = Where(f"http://127.0.0.1:{endpoint}/v1/events", collector, _deaf())
+        for case in PACES:
+            yield _case(case, where, scale, tick)
+
+
+def _case(case: str, where: Where, scale: Scale, tick: Tick) -> Row:
+    slowest: dict[str, list[float]] = {"up": [], "down": []}
+    for number in range(scale.rounds):
+        for name in ("up", "down") if number % 2 else ("down", "up"):
+            slowest[name].append(_turn(where.url, getattr(where, name), scale.calls(CALLS), PACES[case]))
+        tick()
     parts = {"control": statistics.median(slowest["up"]), "witness": statistics.median(slowest["down"])}
     note = "Microseconds of wall time, 99th percentile of a round: control with the collector up, witness with it down."
-    yield Row(TITLE, "p99", "x", ratios(slowest["down"], slowest["up"]), TARGET, None, parts, note)
+    return Row(TITLE, case, "x", ratios(slowest["down"], slowest["up"]), TARGET, None, parts, note)
 
 
 def _deaf() -> int:
@@ -65,7 +90,7 @@ def _deaf() -> int:
         return int(listener.getsockname()[1])
 
 
-def _turn(endpoint: int, collector: int, calls: int) -> float:
+def _turn(url: str, collector: int, calls: int, pace: int) -> float:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     # Exports begin early enough to fall into the turn; one that fails is tried again for as long as that.
     environment |= {
@@ -73,14 +98,14 @@ def _turn(endpoint: int, collector: int, calls: int) -> float:
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_METRIC_EXPORT_INTERVAL": "500",
     }
-    command = [sys.executable, "-m", "figures.collector_down", str(endpoint), str(calls)]
+    command = [sys.executable, "-m", "figures.collector_down", url, str(calls), str(pace)]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[1], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
     return float(done.stdout)
 
 
-def _p99(url: str, calls: int) -> float:
+def _p99(url: str, calls: int, pace: int) -> float:
     # An application's log is a file: what OpenTelemetry writes into it is a cost of the collector's being down.
     logging.basicConfig(filename=os.devnull, level=logging.WARNING)
     configure_telemetry("benchmark")
@@ -92,7 +117,10 @@ def _p99(url: str, calls: int) -> float:
 
         bodies = [json.dumps(event.params).encode() for event in events(calls + WARM, SIZES[SIZE], url)]
         taken = []
-        for body in bodies:
+        begun = time.perf_counter()
+        for number, body in enumerate(bodies):
+            if pace:
+                time.sleep(max(0.0, begun + number / pace - time.perf_counter()))
             started = time.perf_counter_ns()
             send(url, body)
             taken.append((time.perf_counter_ns() - started) / 1000)
@@ -102,10 +130,11 @@ def _p99(url: str, calls: int) -> float:
 
 def _main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("endpoint", type=int)
+    arguments.add_argument("url")
     arguments.add_argument("calls", type=int)
+    arguments.add_argument("pace", type=int)
     given = arguments.parse_args()
-    print(_p99(f"http://127.0.0.1:{given.endpoint}/v1/events", given.calls), flush=True)
+    print(_p99(given.url, given.calls, given.pace), flush=True)
     # Shutting down would try to export what is left, for as long as the exporters' timeouts: that is not what's measured.
     os._exit(0)
 

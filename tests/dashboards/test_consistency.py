@@ -256,5 +256,21 @@ def test_a_runbook_s_search_in_jaeger_asks_for_what_spans_have(page, emitted):
     for search in searches:
         asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(search).query, strict_parsing=True))
         assert asked.keys() <= {"service", "lookback", "limit", "minDuration", "tags"}
-        assert set(json.loads(asked.get("tags", "{}"))) <= emitted.attributes | {"error"}
+        assert set(json.loads(asked.get("tags", "{}"))) <= emitted.attributes
     assert searches
+
+
+def test_the_readme_lists_every_alert_with_its_severity():
+    rows = re.findall(
+        r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| ([\w, ]+) \|", (DASHBOARDS / "README.md").read_text(), re.MULTILINE
+    )
+    listed = {
+        (name, severity) for name, page, severities in rows for severity in severities.split(", ") if name == page
+    }
+    assert listed == {(rule["alert"], rule["labels"]["severity"]) for rule in rules("alert")}
+
+
+def test_the_runbook_of_internal_errors_tells_of_every_component(emitted):
+    page = next(page for page in RUNBOOKS if page.stem == "WirewitnessInternalErrors").read_text()
+    emitted_by = {one.labels["component"] for one in emitted.samples if one.name == "wirewitness_internal_errors_total"}
+    assert emitted_by <= set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))

@@ -75,7 +75,8 @@ def by_page(run, server, applications):
 
 
 def exporting(endpoint):
-    return PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=endpoint), export_interval_millis=500)
+    # Once a minute, which is the default: an exemplar is in one export only, and must be there when Prometheus comes.
+    return PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=endpoint))
 
 
 @pytest.fixture

@@ -95,9 +95,9 @@ def run():
 
 
 @pytest.fixture
-def up(run):
+def up(run, tmp_path):
     require("jaeger", "prometheus", "alertmanager")
-    one = run("--ports-from", "0")
+    one = run("--ports-from", "0", TMPDIR=str(tmp_path))
     one.read_until("Ctrl-C")
     return one
 
@@ -148,6 +148,15 @@ def test_a_signal_during_the_start_stops_what_was_started_so_far(run):
     code, _, errors = one.end()
     assert (code, errors) == (0, "")
     assert running(children) == set()
+
+
+@needs_proc
+@pytest.mark.skipif(not stack.leash(), reason="util-linux's setpriv ties a server's life to its parent's")
+def test_a_stack_that_is_killed_takes_its_servers_along(up):
+    children = up.children
+    up.process.kill()
+    up.finish()
+    eventually(lambda: not running(children))
 
 
 @needs_proc
