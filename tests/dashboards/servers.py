@@ -74,7 +74,7 @@ class Jaeger:
         self.collector = stack.address(ports.collector)
 
     def services(self):
-        return fetched(f"{self.url}/api/v3/services")["services"]
+        return fetched(f"{self.url}/api/v3/services").get("services", [])
 
     def trace(self, trace_id):
         """

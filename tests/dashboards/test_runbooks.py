@@ -1,0 +1,70 @@
+"""
+What the runbooks send people to in Jaeger is there.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+
+import pytest
+import requests
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from rulebook import RUNBOOKS
+from servers import eventually, fetched
+
+from wirewitness import Outcome, witness
+from wirewitness.conformance import Sink
+
+
+SERVICE, NAME = "runbooks", "searched"
+FILLED_IN = {"SERVICE": SERVICE, "OUTCOME": "rejected", "ERROR_TYPE": "503", "NAME": NAME}
+
+
+@pytest.fixture(scope="module")
+def searched(jaeger):
+    """
+    The session's Jaeger, with a dispatch of each kind that a runbook asks for in it.
+    """
+    provider = TracerProvider(resource=Resource.create({"service.name": SERVICE}))
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{jaeger.otlp}/v1/traces")))
+    tampering = {}
+
+    @witness(
+        name=NAME, tracer_provider=provider, evidence_timeout=0.01, on_settle=lambda one: ended.append(one.outcome)
+    )
+    def dispatch(http_verb, url, params):
+        if "nowhere" not in url:
+            requests.post(url, json={**params, **tampering}, timeout=10)
+
+    ended = []
+    with Sink() as sink:
+        for path in ("/v1/events", "/status/503", "/slow/2600", "/nowhere"):
+            dispatch("POST", sink.url + path, {"revenue": 1250})
+        tampering["revenue"] = 1251
+        dispatch("POST", f"{sink.url}/v1/events", {"revenue": 1250})
+        with pytest.raises(TypeError):
+            dispatch("POST", f"{sink.url}/v1/events", {"visitor": object()})
+    eventually(lambda: len(ended) == 6)
+    provider.shutdown()
+    assert {Outcome.DROPPED, Outcome.UNCONFIRMED} <= set(ended)
+    return jaeger
+
+
+def searches():
+    for page in RUNBOOKS:
+        for number, search in enumerate(re.findall(r"`(/search\?[^`]+)`", page.read_text())):
+            yield pytest.param(search, id=f"{page.stem}-{number}")
+
+
+@pytest.mark.parametrize("search", list(searches()))
+def test_a_runbook_s_search_finds_what_it_says(search, searched):
+    for placeholder, value in FILLED_IN.items():
+        search = re.sub(rf"\b{placeholder}\b|(?<=%22){placeholder}(?=%22)", value, search)
+    # As Jaeger's page asks for it: its public API takes other parameters, and would not tell what people see.
+    query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(search).query))
+    assert eventually(lambda: fetched(f"{searched.url}/api/traces", **query)["data"], 20)
