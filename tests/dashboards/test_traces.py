@@ -159,6 +159,23 @@ def test_an_attempt_in_another_thread_is_a_child_of_its_dispatch(service, sink, 
     assert attributes(dispatch)["wirewitness.outcome"] == "delivered"
 
 
+def test_a_dispatch_is_linked_to_the_span_in_which_another_thread_sends_it(service, sink, eventually):
+    queue = []
+
+    def flush():
+        with service.tracer_provider.get_tracer("shop").start_as_current_span("flush"):
+            requests.post(f"{sink.url}/v1/events", data=queue.pop(), timeout=5)
+
+    service.witness(queue.append, name="queue", payload="object")(b"in a queue of its own")
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        threads.submit(flush).result()
+
+    spans = {span["name"]: span for span in service.stored(3, eventually)}
+    assert [link["spanId"] for link in spans["dispatch queue"]["links"]] == [spans["flush"]["spanId"]]
+    assert [link["traceId"] for link in spans["dispatch queue"]["links"]] == [spans["flush"]["traceId"]]
+    assert spans["POST"]["parentSpanId"] == spans["dispatch queue"]["spanId"]
+
+
 def test_a_dispatch_lies_below_the_span_of_its_caller(service, sink, eventually):
     with service.tracer_provider.get_tracer("shop").start_as_current_span("checkout"):
         service.witness(post, name="mine")("POST", f"{sink.url}/v1/events", {"a": 1})
