@@ -34,6 +34,9 @@ METHODS: Final = ("dispatch_event", "dispatchEvent", "dispatch")
 
 _MARK: Final = "__wirewitness__"
 
+# Before wrapt 2, which older OpenTelemetry instrumentation can't be installed with, all proxies look iterable.
+_Proxy: Final[Any] = getattr(wrapt, "BaseObjectProxy", wrapt.ObjectProxy)
+
 
 class WitnessOptions(TypedDict, total=False):
     """
@@ -240,7 +243,7 @@ def _wrap_instance(inner: Any, settings: _Settings) -> Any:
     members = {method: staticmethod(_observed(function, observer)), _MARK: observer}
     if not _has_own_ledger(inner):
         members["ledger"] = observer.ledger
-    proxy = type(type(inner).__name__, (wrapt.BaseObjectProxy,), members)
+    proxy = type(type(inner).__name__, (_Proxy,), members)
     return proxy(inner)
 
 
