@@ -265,6 +265,9 @@ def _heatmap(axes: Axes, panel: Mapping[str, Any], shown: Shown) -> None:
     series = sorted(shown.series, key=lambda one: float(one.name))
     own = _between([[0.0 if math.isnan(value) else value for value in one.values] for one in series])
     used = [place for place, row in enumerate(own) if max(row) > NOTHING]
+    if not used:
+        _no_data(axes)
+        return
     rows = own[used[0] : used[-1] + 1]
     cells = [[value if value > NOTHING else math.nan for value in row] for row in rows]
     mesh = axes.pcolormesh(
@@ -340,6 +343,15 @@ def overview(page: Mapping[str, Any], shown: Mapping[int, Shown], note: str) -> 
         return figure
 
 
+def _has_data(shown: Shown) -> bool:
+    return any(not math.isnan(value) for one in shown.series for value in one.values)
+
+
+def _no_data(axes: Axes, *_: object) -> None:
+    axes.axis("off")
+    axes.text(0.5, 0.5, "no data", ha="center", va="center", color=FAINT, transform=axes.transAxes)
+
+
 def _heading(figure: Figure, row: Mapping[str, Any], height: float) -> None:
     y = 1 - (HEAD + (row["gridPos"]["y"] + 0.45) * ROW) / height
     figure.text(0.02, y, row["title"], fontsize=13, fontweight="bold", color=WHOLE, va="center")
@@ -356,7 +368,7 @@ def _panel(figure: Figure, panel: Mapping[str, Any], shown: Shown, height: float
     axes = figure.add_axes(
         (left + margin, bottom, width - margin - 0.35 / WIDTH, (place["h"] * ROW - above - below) / height)
     )
-    KINDS[kind](axes, panel, shown)
+    (KINDS[kind] if _has_data(shown) else _no_data)(axes, panel, shown)
     unit = _unit(panel["fieldConfig"]["defaults"]["unit"])
     axes.set_title("")
     top = 1 - (HEAD + place["y"] * ROW + 0.22) / height

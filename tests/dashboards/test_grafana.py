@@ -236,7 +236,8 @@ class Run:
 
     def targets(self):
         chosen = {"job": self.job, "dispatcher": self.name}
-        return panels.targets(**chosen)
+        # Long, so that a slow machine's run lies in it.
+        return panels.targets("10m", "10m", **chosen)
 
     def counted(self, what):
         return self.prometheus.query(f'sum({what}{{job="{self.job}", dispatcher_name="{self.name}"}})')
@@ -491,10 +492,23 @@ def texts(figure):
 
 def test_a_picture_has_every_panel_of_the_overview(run, pictures):
     page = PAGES["overview.json"]
-    shown = pictures.shown(page, run.prometheus.url, run.began, time.time(), 10)
+    # A step behind now, so that the last scrape is in.
+    shown = pictures.shown(page, run.prometheus.url, run.began, time.time() + 1, 600)
     figure = pictures.plots.overview(page, shown, "where it is from")
     assert texts(figure) >= {"where it is from", page["title"], *(panel["title"] for panel in page["panels"])}
     assert all(one.series for one in shown.values())
+    assert empty_in(figure) == 0
+
+
+def empty_in(figure):
+    return sum(text.get_text() == "no data" for axes in figure.axes for text in axes.texts)
+
+
+def test_a_picture_of_nothing_says_so(pictures):
+    page = PAGES["overview.json"]
+    flat = [pictures.Series(bound, [0.0, 1.0], [0.0, 0.0]) for bound in ("0.5", "+Inf")]
+    shown = {panel["id"]: pictures.Shown(flat if panel["type"] == "heatmap" else []) for panel in panels.panels(page)}
+    assert empty_in(pictures.plots.overview(page, shown, "")) == len(shown)
 
 
 def test_a_picture_of_a_trace_marks_exactly_its_failed_exchanges_with_a_word(run, pictures):
