@@ -122,17 +122,17 @@ class Recorder:
         owners = [
             dispatch for dispatch in found if dispatch.payload is not None and dispatch.payload.in_query == in_query
         ]
-        theirs = bool(owners) or FLIGHTS.was_given_up(carried)
+        if not owners and not FLIGHTS.was_given_up(carried):
+            return
+        unknown = [dispatch for dispatch in self._dispatches if dispatch.payload is None]
         for dispatch in self._dispatches:
-            if theirs and dispatch not in owners and dispatch.payload is not None:
+            if dispatch not in owners and dispatch not in unknown:
                 dispatch.detach(self)
         for dispatch in owners:
             if dispatch not in self._dispatches:
                 dispatch.attach(self)
                 dispatch.owner.recognised(dispatch)
-        unknown = [dispatch for dispatch in self._dispatches if dispatch.payload is None and not owners]
-        if theirs:
-            self._dispatches = owners or unknown
+        self._dispatches = owners or unknown
 
     def answered(self, status: int, received_digest: str | None, location: str | None = None) -> None:
         """
