@@ -68,7 +68,7 @@ def test_every_outcome_reason_verdict_and_stage_is_counted_from_zero(ledger, pro
 def test_a_payload_goes_from_in_flight_to_settled(ledger):
     dispatch = a_dispatch()
     ledger.accept(dispatch)
-    assert ledger.book().pending == {Stage.IN_FLIGHT: 1, Stage.AWAITING_EVIDENCE: 0}
+    assert ledger.book().pending == {Stage.QUEUED: 0, Stage.IN_FLIGHT: 1, Stage.AWAITING_EVIDENCE: 0}
     assert ledger.is_open(dispatch)
     assert ledger.settle(dispatch, REJECTED, exchanges=2)
     book = ledger.book()
@@ -82,7 +82,7 @@ def test_a_payload_waits_for_evidence_in_between(ledger):
     dispatch = a_dispatch()
     ledger.accept(dispatch)
     ledger.await_evidence(dispatch)
-    assert ledger.book().pending == {Stage.IN_FLIGHT: 0, Stage.AWAITING_EVIDENCE: 1}
+    assert ledger.book().pending == {Stage.QUEUED: 0, Stage.IN_FLIGHT: 0, Stage.AWAITING_EVIDENCE: 1}
     assert ledger.settle(dispatch, DELIVERED, exchanges=1)
     assert ledger.book().open == 0
 

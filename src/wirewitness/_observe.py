@@ -7,7 +7,7 @@ from __future__ import annotations
 import atexit
 import functools
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,10 +61,21 @@ class Observer:
         adapter: Reads a call's arguments.
         options: How to observe.
         telemetry: Where it is shown.
+        ledger: Where it is counted; None for a book of its own in the process-wide one.
+        listeners: Called with every settled dispatch beside the options' own hook.
     """
 
-    def __init__(self, name: str, adapter: Adapter, options: Options, telemetry: Telemetry) -> None:
-        self.ledger = Ledger(name)
+    def __init__(  # noqa: PLR0913, PLR0917 -- what a witness is made of
+        self,
+        name: str,
+        adapter: Adapter,
+        options: Options,
+        telemetry: Telemetry,
+        ledger: Ledger | None = None,
+        listeners: Sequence[OnSettle] = LISTENERS,
+    ) -> None:
+        self.ledger = Ledger(name) if ledger is None else ledger
+        self._listeners = listeners
         self._name = name
         self._adapter = adapter
         self._options = options
@@ -211,7 +222,7 @@ class Observer:
         own = self._options.on_settle
         if own is not None:
             _call_hook(own, dispatch)
-        for listener in tuple(LISTENERS):
+        for listener in tuple(self._listeners):
             _call_hook(listener, dispatch)
 
     def ignores_requests(self, dispatch: Dispatch) -> bool:

@@ -10,7 +10,7 @@ import threading
 import weakref
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -26,8 +26,10 @@ class Stage(str, enum.Enum):
     Where a pending payload is.
     """
 
+    QUEUED = "queued"
+    """An Outbox holds it, to be sent now or later."""
     IN_FLIGHT = "in_flight"
-    """The inner call runs."""
+    """The inner call runs, or a sender of an Outbox has it."""
     AWAITING_EVIDENCE = "awaiting_evidence"
     """The inner call has returned, and its bytes have not been seen yet."""
 
@@ -72,6 +74,10 @@ class Book:
         return f"accepted {self.accepted} = {ends} + pending {self.open}"
 
 
+Ending = tuple[Outcome, Reason, Verdict]
+"""How a payload ended: what the settled are counted by."""
+
+
 class _Counts:
     """
     The counts of one ledger, or of all those of a name that are gone. Whoever touches them holds the lock.
@@ -82,15 +88,26 @@ class _Counts:
 
     def clear(self) -> None:
         self.accepted = 0
-        self.endings: dict[tuple[Outcome, Reason, Verdict], int] = {}
+        self._endings: dict[Ending, list[int]] = {}
         self.exchanges = 0
         self.open: dict[Dispatch, Stage] = {}
+        self.stock = {Stage.QUEUED.value: 0, Stage.IN_FLIGHT.value: 0}
+
+    def end(self, ending: Ending, number: int = 1) -> None:
+        # In a cell, so that adding is one step: a signal handler that dispatches can come between any two.
+        cell = self._endings.get(ending) or self._endings.setdefault(ending, [0])
+        cell[0] += number
+
+    def endings(self) -> Iterator[tuple[Ending, int]]:
+        return ((ending, cell[0]) for ending, cell in self._endings.items())
 
     def add(self, other: _Counts) -> None:
         self.accepted += other.accepted
         self.exchanges += other.exchanges
-        for ending, number in other.endings.items():
-            self.endings[ending] = self.endings.get(ending, 0) + number
+        for ending, number in other.endings():
+            self.end(ending, number)
+        for stage, number in other.stock.items():
+            self.stock[stage] += number
 
 
 def _book(all_counts: Iterable[_Counts]) -> Book:
@@ -101,9 +118,11 @@ def _book(all_counts: Iterable[_Counts]) -> Book:
     for counts in all_counts:
         accepted += counts.accepted
         exchanges += counts.exchanges
-        for stage in counts.open.values():
-            pending[stage] += 1
-        for (outcome, reason, verdict), number in counts.endings.items():
+        for where in counts.open.values():
+            pending[where] += 1
+        for stage, number in counts.stock.items():
+            pending[Stage(stage)] += number
+        for (outcome, reason, verdict), number in counts.endings():
             settled[outcome, reason] = settled.get((outcome, reason), 0) + number
             verdicts[verdict] += number
     return Book(accepted, MappingProxyType(settled), MappingProxyType(pending), MappingProxyType(verdicts), exchanges)
@@ -156,9 +175,48 @@ class Ledger:
         with _lock:
             if counts.open.pop(dispatch, None) is None:
                 return False
-            counts.endings[ending] = counts.endings.get(ending, 0) + 1
+            counts.end(ending)
             counts.exchanges += exchanges
         return True
+
+    def queue(self, number: int = 1) -> None:
+        """
+        An Outbox took this many payloads: they are counted by number, and not by their dispatches.
+        """
+        with _lock:
+            self._counts.accepted += number
+            self._counts.stock["queued"] += number
+
+    def claim(self, number: int) -> None:
+        """
+        Senders have this many of the queued.
+        """
+        with _lock:
+            self._counts.stock["queued"] -= number
+            self._counts.stock["in_flight"] += number
+
+    def requeue(self, number: int, exchanges: int = 0) -> None:
+        """
+        So many are queued again, after so many HTTP requests.
+        """
+        self.claim(-number)
+        with _lock:
+            self._counts.exchanges += exchanges
+
+    def end(self, ending: Ending, number: int = 1, *, stage: Stage = Stage.IN_FLIGHT, exchanges: int = 0) -> None:
+        """
+        Move payloads of an Outbox to their outcome.
+
+        Args:
+            ending: The outcome, the reason and the verdict.
+            number: How many.
+            stage: Where they were: queued or in flight.
+            exchanges: HTTP requests made for them in the last attempt.
+        """
+        with _lock:
+            self._counts.stock[stage.value] -= number
+            self._counts.end(ending, number)
+            self._counts.exchanges += exchanges
 
     def book(self) -> Book:
         """

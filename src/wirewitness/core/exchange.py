@@ -39,6 +39,7 @@ class Exchange:
         truncated: Whether more bytes were handed over than ``Content-Length`` promised, which a receiver won't read.
         status: The response's status code, or None if no status line came back.
         location: Where a redirect pointed, or None.
+        retry_after: The response's ``Retry-After`` field as received (RFC 9110 section 10.2.3), or None.
         received_digest: SHA-256 that the receiver says it got, or None.
         error_type: The class of the exception that ended the exchange, or None.
         failure: The same, as one of the ``FAILED`` reasons.
@@ -60,6 +61,7 @@ class Exchange:
     truncated: bool = False
     status: int | None = None
     location: Address | None = None
+    retry_after: str | None = None
     received_digest: bytes | None = field(default=None, repr=False)
     error_type: str | None = None
     failure: Reason | None = None

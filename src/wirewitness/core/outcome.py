@@ -62,6 +62,13 @@ class Reason(str, enum.Enum):
     UNSERIALIZABLE = "unserializable"
     UNREADABLE = "unreadable"
 
+    # DROPPED by an Outbox, which never attempted it.
+    EXPIRED = "expired"
+    QUEUE_FULL = "queue_full"
+    SPOOL_FAILED = "spool_failed"
+    TOO_LARGE = "too_large"
+    UNSENDABLE = "unsendable"
+
     # UNCONFIRMED: what's missing.
     EVICTED = "evicted"
     NO_EVIDENCE = "no_evidence"
@@ -96,7 +103,16 @@ REASONS: Final = MappingProxyType(
         Outcome.DELIVERED: (Reason.NONE, *ALTERATIONS),
         Outcome.REJECTED: (*_STATUS, *ALTERATIONS),
         Outcome.FAILED: (*_FAILURES, *ALTERATIONS),
-        Outcome.DROPPED: (Reason.UNSERIALIZABLE,),
+        Outcome.DROPPED: (
+            Reason.EXPIRED,
+            Reason.QUEUE_FULL,
+            Reason.SHUTDOWN,
+            Reason.SPOOL_FAILED,
+            Reason.TOO_LARGE,
+            Reason.UNREADABLE,
+            Reason.UNSENDABLE,
+            Reason.UNSERIALIZABLE,
+        ),
         Outcome.UNCONFIRMED: (
             Reason.EVICTED,
             Reason.NO_EVIDENCE,

@@ -18,8 +18,10 @@ from wirewitness.telemetry.spans import Spans, Trace, suppressed
 
 
 @functools.cache
-def _metrics(meter_provider: MeterProvider | None) -> Metrics:
-    # One set of instruments a provider: a second one of the same names would count everything twice.
+def metrics_of(meter_provider: MeterProvider | None) -> Metrics:
+    """
+    The instruments on a provider: a second set of the same names would count everything twice.
+    """
     return Metrics(meter_provider)
 
 
@@ -41,7 +43,7 @@ class Telemetry:
         suppress_http: bool = True,
     ) -> None:
         self._spans = Spans(tracer_provider, suppress_http=suppress_http)
-        self._metrics = _metrics(meter_provider)
+        self._metrics = metrics_of(meter_provider)
         self._logs = Logs()
 
     @fail_open("telemetry")

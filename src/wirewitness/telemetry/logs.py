@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from opentelemetry.trace import Span
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from wirewitness._current import Dispatch
 from wirewitness.core.outcome import Outcome
@@ -52,6 +52,7 @@ class Logs:
 
     def __init__(self) -> None:
         self._drops = RateLimit(most=10, seconds=60.0)
+        self._retries = RateLimit(most=10, seconds=60.0)
 
     def settled(self, dispatch: Dispatch, settlement: Settlement, span: Span) -> None:
         """
@@ -68,6 +69,26 @@ class Logs:
                 return
             fields["suppressed"] = suppressed
         logger.log(level, event, **fields)
+
+
+    def retried(self, dispatch: Dispatch, settlement: Settlement, delay: float) -> None:
+        """
+        Say that an attempt went wrong, and that another will follow in ``delay`` seconds.
+        """
+        logger = _enabled(logging.INFO)
+        if logger is None:
+            return
+        suppressed = self._retries.take()
+        if suppressed is not None:
+            fields = _fields(dispatch, settlement, INVALID_SPAN)
+            logger.log(logging.INFO, "dispatch.retried", delay=round(delay, 3), suppressed=suppressed, **fields)
+
+    @staticmethod
+    def wants_everything() -> bool:
+        """
+        Whether a delivered payload's line would be written.
+        """
+        return _enabled(logging.DEBUG) is not None
 
 
 def _enabled(level: int) -> Any:
@@ -115,7 +136,7 @@ class RateLimit:
     def __init__(self, *, most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may dispatch, too
         self._begun = float("-inf")
         self._taken = 0
         self._suppressed = 0

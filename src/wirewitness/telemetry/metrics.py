@@ -116,16 +116,15 @@ class Metrics:
             settlement: How.
             within: A context with the dispatch's span, so that exemplars name it.
         """
-        labels: Labels = {"dispatcher.name": dispatch.name, "outcome": settlement.outcome.value}
-        if settlement.error_type is not None:
-            labels["error.type"] = self._error(settlement.error_type)
-        self._dispatch.record(dispatch.duration, labels, within)
-        if dispatch.payload is not None:
-            self._payload.record(len(dispatch.payload.body), {"dispatcher.name": dispatch.name}, NO_SPAN)
+        size = None if dispatch.payload is None else len(dispatch.payload.body)
+        self.ended(dispatch.name, size, dispatch.duration, settlement, within)
         if dispatch.attempted:
-            self._exchanges(dispatch, within)
+            self.exchanges(dispatch, within)
 
-    def _exchanges(self, dispatch: Dispatch, within: Context | None) -> None:
+    def exchanges(self, dispatch: Dispatch, within: Context | None) -> None:
+        """
+        Record how long the requests of a dispatch took.
+        """
         for exchange in dispatch.exchanges:
             of: Labels = {"dispatcher.name": dispatch.name, "server.address": self._host(exchange.host)}
             if exchange.status is not None:
@@ -134,6 +133,30 @@ class Metrics:
             if error is not None:
                 of["error.type"] = self._error(error)
             self._exchange.record(exchange.duration, of, within)
+
+    def ended(
+        self, name: str, size: int | None, duration: float, settlement: Settlement, within: Context | None
+    ) -> None:
+        """
+        Record a payload's end: its size in bytes if that's known, and the seconds that it took.
+        """
+        labels: Labels = {"dispatcher.name": name, "outcome": settlement.outcome.value}
+        if settlement.error_type is not None:
+            labels["error.type"] = self._error(settlement.error_type)
+        self._dispatch.record(duration, labels, within)
+        if size is not None:
+            self._payload.record(size, {"dispatcher.name": name}, NO_SPAN)
+
+    def exchanged(self, name: str, host: str, status: int, duration: float) -> None:
+        """
+        Record one request that was answered, and of which there is no other record.
+        """
+        labels: Labels = {
+            "dispatcher.name": name,
+            "server.address": self._host(host),
+            "http.response.status_code": status,
+        }
+        self._exchange.record(duration, labels, NO_SPAN)
 
 
 def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tuple[float, ...]) -> Histogram:

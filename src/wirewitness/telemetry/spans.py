@@ -11,7 +11,17 @@ from typing import Final, NamedTuple
 
 from opentelemetry import context, trace
 from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, Context
-from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    ProxyTracerProvider,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TracerProvider,
+)
 from opentelemetry.util.types import AttributeValue
 
 from wirewitness._current import Dispatch
@@ -101,9 +111,15 @@ class Spans:
         if there.is_valid and there != state.span.get_span_context():
             state.span.add_link(there)
 
-    def settled(self, dispatch: Dispatch, settlement: Settlement, state: Trace) -> Context:
+    def settled(self, dispatch: Dispatch, settlement: Settlement, state: Trace, *, final: bool = True) -> Context:
         """
         End the spans.
+
+        Args:
+            dispatch: What ended.
+            settlement: How.
+            state: What was kept of it.
+            final: Whether no further attempt will follow: else a failure is no error of the dispatch yet.
 
         Returns:
             A context with the dispatch's span, for exemplars.
@@ -117,10 +133,36 @@ class Spans:
                 self._exchange(exchange, within)
         span.set_attributes(_attributes(dispatch, settlement))
         failure = _failure(settlement)
-        if failure is not None:
+        if failure is not None and (final or settlement.verdict is Verdict.ALTERED):
             span.set_status(Status(StatusCode.ERROR, failure))
         span.end(dispatch.started_ns + int(dispatch.duration * 1e9))
         return within
+
+    def record(self, dispatch: Dispatch, within: Context) -> Trace:
+        """
+        Start the span of a dispatch that is over, as a child of what ``within`` holds.
+        """
+        span = self._tracer.start_span(f"dispatch {dispatch.name}", within, start_time=dispatch.started_ns)
+        return Trace(span, None, suppressed=False)
+
+    def accepted(self, name: str, caller: SpanContext, began_ns: int, ended_ns: int) -> SpanContext:
+        """
+        Write the span of a payload's acceptance, as a child of the caller's span.
+
+        Returns:
+            What its delivery is a child of, and linked to.
+        """
+        within = trace.set_span_in_context(NonRecordingSpan(caller), Context()) if caller.is_valid else NO_SPAN
+        span = self._tracer.start_span(f"accept {name}", within, SpanKind.PRODUCER, start_time=began_ns)
+        if span.is_recording():
+            span.set_attributes({"wirewitness.dispatcher.name": name})
+        span.end(ended_ns)
+        return span.get_span_context()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody collects spans."""
+        return self._has_sdk()
 
     def _exchange(self, exchange: Exchange, within: Context) -> None:
         span = self._tracer.start_span(

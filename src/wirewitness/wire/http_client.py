@@ -186,7 +186,9 @@ def _failed(connection: Any, recorder: Recorder | None, error: BaseException, *,
 def _answered(connection: Any, recorder: Recorder, response: Any) -> None:
     _forget(connection)
     headers = response.headers
-    recorder.answered(response.status, headers.get(RECEIVED_DIGEST_FIELD), headers.get("Location"))
+    recorder.answered(
+        response.status, headers.get(RECEIVED_DIGEST_FIELD), headers.get("Location"), headers.get("Retry-After")
+    )
 
 
 @fail_open("tap")
@@ -234,7 +236,7 @@ class Tap:
 
     def __init__(self, points: tuple[PatchPoint, ...] = PATCH_POINTS) -> None:
         self._points = points
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection in here may run what wraps a dispatcher
         self._users = 0
         self._installed: list[tuple[type, str, Method, Method]] = []
 

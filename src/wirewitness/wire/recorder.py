@@ -53,6 +53,7 @@ class Recorder:
         "_port",
         "_received_digest",
         "_recorded",
+        "_retry_after",
         "_scheme",
         "_started_ns",
         "_status",
@@ -75,6 +76,7 @@ class Recorder:
         self._status: int | None = None
         self._location: str | None = None
         self._received_digest: bytes | None = None
+        self._retry_after: str | None = None
         self._error: tuple[str, Reason] | None = None
         self.over = False
         self.sending = False
@@ -134,11 +136,14 @@ class Recorder:
                 dispatch.owner.recognised(dispatch)
         self._dispatches = owners or unknown
 
-    def answered(self, status: int, received_digest: str | None, location: str | None = None) -> None:
+    def answered(
+        self, status: int, received_digest: str | None, location: str | None = None, retry_after: str | None = None
+    ) -> None:
         """
         A status line has come back.
         """
         self._status = status
+        self._retry_after = retry_after
         self._location = location
         self._received_digest = digest_from_header(received_digest) if received_digest else None
         self._end()
@@ -169,8 +174,7 @@ class Recorder:
         """
         What is known by now.
         """
-        content = self._read()
-        head = self._head
+        content, head = self._read(), self._head
         address, query = self._asked()
         scheme, host, port, path = address
         failed = self._error if self._status is None else None
@@ -187,6 +191,7 @@ class Recorder:
             truncated=content.truncated,
             status=self._status,
             location=resolve(address, self._location) if self._location else None,
+            retry_after=self._retry_after,
             received_digest=self._received_digest,
             error_type=failed[0] if failed else None,
             failure=failed[1] if failed else None,

@@ -1,0 +1,181 @@
+"""
+What to do after an attempt: pure, so that the time and the jitter come in as arguments.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+
+from dataclasses import dataclass
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from wirewitness.core.outcome import Outcome, Reason
+from wirewitness.core.settlement import Settlement
+from wirewitness.errors import ConfigurationError
+
+
+# RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4: the same request may succeed later.
+_TRANSIENT: Final = frozenset({408, 425, 429})
+_SERVER_ERROR: Final = 500
+# Beyond that many doublings every backoff is at its ceiling.
+_MOST_DOUBLINGS: Final = 64
+
+
+class Action(enum.Enum):
+    """
+    What becomes of a message after an attempt.
+    """
+
+    ACK = "ack"
+    """It's forgotten."""
+    RETRY = "retry"
+    """It's sent again, later."""
+    BURY = "bury"
+    """It becomes a dead letter."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """
+    What becomes of a message.
+
+    Attributes:
+        action: What to do.
+        delay: For a retry: in how many seconds.
+        reason: For a dead letter: why, a :class:`Reason`'s value.
+    """
+
+    action: Action
+    delay: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """
+    When to try again, and when to give up.
+
+    The backoff is exponential with full jitter: a random part of ``base``, doubled with every attempt up to ``ceiling``,
+    so that many senders that failed at one instant don't come back at one instant.
+
+    Attributes:
+        attempts: The most attempts at a message, the first one included; None for no limit.
+        lifetime: Seconds from acceptance after which no attempt is begun; None for no limit.
+        base: The longest backoff after the first attempt, seconds.
+        ceiling: The longest backoff of all, seconds.
+        retry_after_ceiling: The longest ``Retry-After`` that is honoured, seconds; a longer one counts as this.
+
+    Raises:
+        ConfigurationError: If a limit can't work.
+    """
+
+    attempts: int | None = 10
+    lifetime: float | None = 86_400.0
+    base: float = 0.5
+    ceiling: float = 60.0
+    retry_after_ceiling: float = 300.0
+
+    def __post_init__(self) -> None:
+        attempts: object = self.attempts
+        if attempts is not None and not (type(attempts) is int and attempts > 0):
+            msg = f"attempts={attempts!r}: must be a whole number greater than 0, or None for no limit"
+            raise ConfigurationError(msg)
+        for name in ("base", "ceiling", "retry_after_ceiling", *(() if self.lifetime is None else ("lifetime",))):
+            _check_seconds(name, getattr(self, name))
+        if self.ceiling < self.base:
+            msg = f"ceiling={self.ceiling!r}: must not be less than base={self.base!r}"
+            raise ConfigurationError(msg)
+
+    def delay(self, attempts: int, chance: float) -> float:
+        """
+        The backoff before the next attempt, in seconds.
+
+        Args:
+            attempts: How many there were.
+            chance: The jitter: a random number from 0 to 1.
+        """
+        return chance * min(self.ceiling, self.base * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS))
+
+
+def _check_seconds(name: str, given: Any) -> None:
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < math.inf:
+        msg = f"{name}={given!r}: must be a number of seconds greater than 0"
+        raise ConfigurationError(msg)
+
+
+def parse_retry_after(value: str, now: float) -> float | None:
+    """
+    The wait that a ``Retry-After`` field asks for (RFC 9110 section 10.2.3), in seconds; None where it can't be read.
+
+    Args:
+        value: The field's value: seconds, or a date in any of the three forms of section 5.6.7.
+        now: Unix seconds.
+    """
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+        # asctime's form names no zone: HTTP's dates are all in UTC.
+        return max(0.0, (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() - now)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def transient(status: int) -> bool:
+    """
+    Whether the same request may be answered otherwise later: 408, 425, 429 and every 5xx.
+    """
+    return status in _TRANSIENT or status >= _SERVER_ERROR
+
+
+def decide(  # noqa: PLR0913 -- all that has a say
+    policy: RetryPolicy,
+    settlement: Settlement,
+    *,
+    status: int | None,
+    attempts: int,
+    age: float,
+    retry_after: str | None,
+    now: float,
+    chance: float,
+) -> Decision:
+    """
+    What to do with a message after an attempt.
+
+    One that nobody knows the end of is not sent again: that might double it, and whoever can't see can't tell.
+
+    Args:
+        policy: The limits.
+        settlement: How the attempt ended.
+        status: The status code that it was answered with, or None.
+        attempts: How many there were, this one included.
+        age: Seconds since the message was accepted.
+        retry_after: The answer's ``Retry-After``, or None.
+        now: Unix seconds.
+        chance: The jitter: a random number from 0 to 1.
+    """
+    if settlement.outcome in {Outcome.DELIVERED, Outcome.UNCONFIRMED}:
+        return Decision(Action.ACK)
+    buried = Decision(Action.BURY, reason=settlement.reason.value)
+    refused = settlement.outcome is Outcome.REJECTED and not (status is not None and transient(status))
+    if settlement.outcome is Outcome.DROPPED or refused:
+        return buried
+    if policy.attempts is not None and attempts >= policy.attempts:
+        return buried
+    delay = _delay(policy, attempts, retry_after, now, chance)
+    if policy.lifetime is not None and age + delay > policy.lifetime:
+        return Decision(Action.BURY, reason=Reason.EXPIRED.value)
+    return Decision(Action.RETRY, delay)
+
+
+def _delay(policy: RetryPolicy, attempts: int, retry_after: str | None, now: float, chance: float) -> float:
+    backoff = policy.delay(attempts, chance)
+    asked = None if retry_after is None else parse_retry_after(retry_after, now)
+    if asked is None:
+        return backoff
+    # On top, and not instead: all who were asked to come back then would come at one instant.
+    return min(asked, policy.retry_after_ceiling) + min(backoff, policy.base)

@@ -1,0 +1,40 @@
+"""
+The production dispatcher: never blocks, queues, retries by what the wire says, and survives.
+"""
+
+from wirewitness.core.retry import RetryPolicy
+from wirewitness.outbox.breaker import Breakers
+from wirewitness.outbox.inner import InnerSender
+from wirewitness.outbox.lifetime import close_on_sigterm
+from wirewitness.outbox.message import Form, Message
+from wirewitness.outbox.outbox import Outbox
+from wirewitness.outbox.overflow import Block, DropNewest, DropOldest, Overflow, Spill
+from wirewitness.outbox.remains import Remains
+from wirewitness.outbox.sender import Attempt, Desk, Sender
+from wirewitness.outbox.senders import HttpSender
+from wirewitness.outbox.spool import DeadLetter, MemorySpool, Spool, SpoolStats
+
+
+__all__ = [
+    "Attempt",
+    "Block",
+    "Breakers",
+    "DeadLetter",
+    "Desk",
+    "DropNewest",
+    "DropOldest",
+    "Form",
+    "HttpSender",
+    "InnerSender",
+    "MemorySpool",
+    "Message",
+    "Outbox",
+    "Overflow",
+    "Remains",
+    "RetryPolicy",
+    "Sender",
+    "Spill",
+    "Spool",
+    "SpoolStats",
+    "close_on_sigterm",
+]

@@ -1,0 +1,330 @@
+"""
+The Outbox: a dispatcher that never blocks its caller, never raises, and doesn't forget.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from typing import TYPE_CHECKING, Any, Final
+
+from wirewitness._guard import fail_open
+from wirewitness._observe import OnSettle
+from wirewitness.core.outcome import Reason
+from wirewitness.core.payload import Encode
+from wirewitness.core.retry import RetryPolicy
+from wirewitness.errors import ConfigurationError, UnsupportedPayload
+from wirewitness.ledger import Ledger, Stage
+from wirewitness.outbox.breaker import Breakers
+from wirewitness.outbox.clock import steady_ns
+from wirewitness.outbox.crew import Crew
+from wirewitness.outbox.desk import Desk, OnDrop, call_drop_hook, dropped
+from wirewitness.outbox.inner import InnerSender
+from wirewitness.outbox.intake import message_of, read
+from wirewitness.outbox.lifetime import die, live
+from wirewitness.outbox.message import Form, Message
+from wirewitness.outbox.overflow import Overflow, Spill, SpillingSpool, policy
+from wirewitness.outbox.remains import Remains
+from wirewitness.outbox.sender import Sender
+from wirewitness.outbox.senders import HttpSender
+from wirewitness.outbox.spool import MemorySpool, Spool, seconds
+from wirewitness.outbox.watched import WatchedSender
+from wirewitness.telemetry import MeterProvider, TracerProvider
+from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+_POLL: Final = 0.005
+
+
+class Outbox:
+    """
+    Takes payloads at once, and delivers them from threads of its own: queued, retried by what the wire says, untouched.
+
+    It is a dispatcher of every shape: ``outbox.dispatch_event(event)``, ``outbox.dispatchEvent(http_verb, url, params)``
+    and ``outbox(http_verb, url, params)``. The payload is frozen at the door, on the caller's thread; every attempt sends
+    those bytes.
+
+    Args:
+        sender: A sender such as :class:`HttpSender`, or any dispatcher, whose attempts are watched on the wire.
+        name: Its name in spans, metrics and logs.
+        spool: Where payloads wait; by default 10,000 of them and 64 MiB, in memory.
+        retry: When to try again, and when to give up.
+        overflow: What to do when the spool is full: ``drop_newest``, ``drop_oldest``, ``block`` (for 0.1 s), or a
+            :class:`~wirewitness.outbox.Block` or :class:`~wirewitness.outbox.Spill`.
+        breakers: When to leave an origin alone that doesn't answer.
+        workers: How many threads call an inner dispatcher; more than one only if it may be called so.
+        encode: Makes the payload's bytes from the parameters; None for ``json.dumps``.
+        evidence_timeout: Seconds for which bytes are waited for that an inner dispatcher didn't send at once.
+        exit_timeout: Seconds that the end of the interpreter may be delayed by, to deliver what is left.
+        on_drop: Called with every message that's dropped, and the reason.
+        on_settle: Called with the :class:`Dispatch` of every payload whose end is known.
+        tracer_provider: None for the global one.
+        meter_provider: None for the global one.
+
+    Attributes:
+        name: Its name.
+        ledger: Its book: ``accepted = delivered + rejected + failed + dropped + unconfirmed + pending``.
+        spool: Where its payloads wait.
+
+    Raises:
+        ConfigurationError: If something can't work.
+    """
+
+    def __init__(  # noqa: PLR0913 -- every option has a default
+        self,
+        sender: Any,
+        *,
+        name: str = "outbox",
+        spool: Spool | None = None,
+        retry: RetryPolicy | None = None,
+        overflow: str | Overflow = "drop_newest",
+        breakers: Breakers | None = None,
+        workers: int = 1,
+        encode: Encode | None = None,
+        evidence_timeout: float = 10.0,
+        exit_timeout: float = 5.0,
+        on_drop: OnDrop | None = None,
+        on_settle: OnSettle | None = None,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self.name = name
+        self._overflow = policy(overflow)
+        self.spool = _spool(spool, self._overflow)
+        self._carrier = _carrier(sender, workers)
+        self._retry = RetryPolicy() if retry is None else retry
+        self._breakers = Breakers() if breakers is None else breakers
+        self._encode, self._on_drop, self._on_settle = _hooks(encode=encode, on_drop=on_drop, on_settle=on_settle)
+        self._evidence_timeout = seconds("evidence_timeout", evidence_timeout)
+        self.exit_timeout = seconds("exit_timeout", exit_timeout)
+        self.ledger = Ledger(name)
+        self._telemetry = OutboxTelemetry(self, tracer_provider=tracer_provider, meter_provider=meter_provider)
+        self._empty()
+        self._start_spool()
+        live(self)
+        if self.ledger.book().open:
+            self._start()
+
+    def renew(self) -> None:
+        """
+        Start empty, in a forked child: what the parent accepted is the parent's to deliver.
+        """
+        self.spool.abandon()
+        self._empty()
+
+    def _empty(self) -> None:
+        # New locks, too: in a child, those of the parent may be held for ever.
+        self._lock = threading.RLock()
+        self._crew: Crew | None = None
+        self._watched: WatchedSender | None = None
+        self._closed = False
+        self._spool_started = False
+        self._starting = False
+        self._breakers.renew()
+        self._desk = Desk(
+            name=self.name,
+            spool=self.spool,
+            retry=self._retry,
+            breakers=self._breakers,
+            ledger=self.ledger,
+            telemetry=self._telemetry,
+            on_drop=self._on_drop,
+            on_settle=self._on_settle,
+        )
+
+    def dispatch_event(self, event: Any) -> None:
+        """
+        Take an event to be sent, as Optimizely's SDK gives it. Returns at once, and never raises.
+
+        Args:
+            event: With ``url``, ``params``, ``http_verb`` and ``headers``, as attributes or keys.
+        """
+        self._accept((event,), {})
+
+    def dispatchEvent(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802 -- the classic dispatcher's name
+        """
+        Take an event, or a verb, a URL and parameters, to be sent.
+        """
+        self._accept(args, kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """
+        Take an event, or a verb, a URL and parameters, to be sent.
+        """
+        self._accept(args, kwargs)
+
+    def _accept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        message = self._read(args, kwargs)
+        if not isinstance(message, Message):
+            self._drop_unread(message or Reason.UNREADABLE)
+            return
+        self.ledger.queue()
+        if not self._queue(message):
+            self._dropped(message, Reason.SPOOL_FAILED)
+
+    @fail_open("outbox")
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Message | Reason:
+        try:
+            message = message_of(*read(args, kwargs), self._encode)
+        except UnsupportedPayload as unsupported:
+            return Reason(unsupported.reason)
+        message.context = self._telemetry.caller()
+        return message
+
+    @fail_open("outbox")
+    def _queue(self, message: Message) -> bool:
+        if self._crew is None and not self._closed:
+            self._start()
+        refused = Reason.SHUTDOWN if self._closed else self._put(message)
+        if refused is not None:
+            self._dropped(message, refused)
+        self._desk.doorbell.ring()
+        return True
+
+    def _put(self, message: Message) -> Reason | None:
+        refused = self.spool.put(message)
+        if refused is not Reason.QUEUE_FULL:
+            return refused
+        overflow: Overflow = self._overflow
+        return overflow(self.spool, message, lambda oldest: self._dropped(oldest, Reason.QUEUE_FULL))
+
+    def _dropped(self, message: Message, reason: Reason) -> None:
+        settlement = message.last or dropped(reason)
+        self.ledger.end((settlement.outcome, settlement.reason, settlement.verdict), stage=Stage.QUEUED)
+        self._desk.announce(message, settlement)
+        if self._on_drop is not None:
+            call_drop_hook(self._on_drop, message, reason)
+
+    @fail_open("outbox")
+    def _drop_unread(self, reason: Reason) -> None:
+        self.ledger.queue()
+        self._dropped(Message("", "", (), b"", Form.BYTES, steady_ns()), reason)
+
+    def _start(self) -> None:
+        with self._lock:
+            # A dispatch inside a garbage collection in here leaves the starting to whom it has interrupted.
+            if self._starting:
+                return
+            self._starting = True
+            try:
+                self._start_spool()
+                self._start_crew()
+            finally:
+                self._starting = False
+
+    def _start_spool(self) -> None:
+        if not self._spool_started:
+            self._spool_started = True
+            self.ledger.queue(self.spool.start())
+
+    def _start_crew(self) -> None:
+        if self._crew is None:
+            self._crew = Crew(self.name, self._sender(), self._desk)
+            # At interpreter shutdown none can be started: then close() sends in its own thread.
+            with contextlib.suppress(RuntimeError):
+                self._crew.start()
+
+    def _sender(self) -> Sender:
+        if isinstance(self._carrier, (HttpSender, InnerSender)):
+            self._watched = WatchedSender(self.name, self._carrier, self._telemetry, self._evidence_timeout)
+            return self._watched
+        sender: Sender = self._carrier
+        return sender
+
+    def gauges(self) -> Gauges:
+        """
+        What it shows of itself.
+        """
+        stats = self.spool.stats()
+        age = 0.0 if stats.oldest_ns is None else max(0.0, (steady_ns() - stats.oldest_ns) / 1e9)
+        return Gauges(stats.size, stats.capacity, age, self._breakers.state(time.monotonic()))
+
+    def flush(self, timeout: float = 10.0) -> Remains:
+        """
+        Wait until every payload's end is known.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            What was left.
+        """
+        deadline = time.monotonic() + timeout
+        while self.spool.stats().size and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        self.spool.sync(max(0.0, deadline - time.monotonic()))
+        return self._remains()
+
+    def _remains(self, lost: int = 0) -> Remains:
+        stats = self.spool.stats()
+        waiting = stats.size - stats.claimed - stats.later
+        for_what = "circuit_open" if self._breakers.closed_to(time.monotonic()) else "queued"
+        why = {for_what: waiting, "retrying": stats.later, "in_flight": stats.claimed}
+        return Remains(stats.size, why, stats.durable, lost, stats.dead)
+
+    def close(self, timeout: float = 10.0) -> Remains:
+        """
+        Take no more, deliver what is left, and let go of threads and files. Payloads that come afterwards are dropped.
+
+        Args:
+            timeout: Seconds to wait for deliveries at most.
+
+        Returns:
+            What was left: ``kept`` on disk for the next process, or ``lost`` with the memory.
+        """
+        with self._lock:
+            if self._closed:
+                return self._remains()
+            self._closed = True
+        began = time.monotonic()
+        if self._crew is not None and not self._crew.running:
+            self._desk.drain(timeout)
+            self._crew.run_here()
+        self.flush(timeout)
+        if self._watched is not None:
+            self._watched.give_up()
+        self._desk.stop()
+        if self._crew is not None:
+            self._crew.join(max(1.0, timeout - (time.monotonic() - began)))
+        before = self._remains()
+        lost = self._desk.lose(self.spool.close())
+        die(self)
+        return Remains(before.remaining - lost, before.why, before.kept, lost, before.dead)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Outbox {self.name}: {self.ledger.book()}>"
+
+
+def _spool(given: Spool | None, overflow: Overflow) -> Spool:
+    first = MemorySpool() if given is None else given
+    missing = [name for name in ("put", "claim", "ack", "retry_at", "bury", "stats") if not hasattr(first, name)]
+    if missing:
+        msg = f"spool={given!r}: is no spool, it has no {', '.join(missing)}; give a MemorySpool or a SqliteSpool"
+        raise ConfigurationError(msg)
+    return SpillingSpool(first, overflow.to) if isinstance(overflow, Spill) else first
+
+
+def _carrier(given: Any, workers: int) -> Any:
+    if isinstance(given, HttpSender) or (hasattr(given, "run") and hasattr(given, "threads")):
+        return given
+    return InnerSender(given, threads=workers)
+
+
+def _hooks(**hooks: Any) -> list[Any]:
+    for name, hook in hooks.items():
+        if hook is not None and not callable(hook):
+            msg = f"{name}={hook!r}: must be a callable"
+            raise ConfigurationError(msg)
+    return list(hooks.values())

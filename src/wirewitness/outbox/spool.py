@@ -1,0 +1,472 @@
+"""
+Where messages wait: the protocol of a spool, and the one in memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import threading
+
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from wirewitness.core.outcome import Reason
+from wirewitness.errors import ConfigurationError
+from wirewitness.outbox.message import OVERHEAD, Message, Origin, origin_of_url
+
+
+@dataclass(frozen=True)
+class SpoolStats:
+    """
+    What a spool holds at one instant.
+
+    Attributes:
+        size: Messages that aren't acknowledged, buried or discarded: waiting, claimed, or due for a retry.
+        claimed: How many of them are claimed.
+        later: How many of them are due later, for a retry.
+        bytes: Their bytes, as the bounds reckon them.
+        capacity: The most messages that it takes.
+        oldest_ns: When the oldest was accepted, Unix nanoseconds; None if there's none.
+        dead: Dead letters.
+        durable: How many of ``size`` are on disk.
+        faults: Troubles of its storage so far: ``disk_full``, ``io_error``, ``corrupt``.
+    """
+
+    size: int = 0
+    claimed: int = 0
+    later: int = 0
+    bytes: int = 0
+    capacity: int = 0
+    oldest_ns: int | None = None
+    dead: int = 0
+    durable: int = 0
+    faults: tuple[tuple[str, int], ...] = ()
+
+
+class Spool(Protocol):
+    """
+    Keeps messages in order until they're acknowledged.
+
+    ``put`` may be called in any thread, in a signal handler and inside a garbage collection, all others in any thread. No
+    method raises for what a disk or a payload does.
+
+    Attributes:
+        durable: Whether what it holds outlives the process.
+    """
+
+    @property
+    def durable(self) -> bool:
+        """Whether what it holds outlives the process."""
+
+    def start(self) -> int:
+        """
+        Get ready, in this process: before the first put, and again in a forked child, where it starts empty.
+
+        Returns:
+            How many messages earlier processes have left, which it now holds and which can be claimed.
+        """
+
+    def abandon(self) -> None:
+        """
+        Hold nothing, until started again: this is a forked child, and all is the parent's. No file may be touched.
+        """
+
+    def adopt(self) -> int:
+        """
+        Look again for what processes have left that have died since. Called now and then.
+
+        Returns:
+            How many messages it holds in addition now.
+        """
+
+    def put(self, message: Message) -> Reason | None:
+        """
+        Take a message, and give it its id.
+
+        Returns:
+            None if it's taken; else why not: ``queue_full``, ``too_large`` or ``spool_failed``.
+        """
+
+    def claim(self, most: int, now: float, closed: Collection[Origin] = ()) -> list[Message]:
+        """
+        Take messages out, oldest first, that nobody else gets until they are put back.
+
+        Args:
+            most: How many at most.
+            now: Unix seconds: what is due later isn't given.
+            closed: Origins whose messages aren't wanted now.
+        """
+
+    def ack(self, messages: Iterable[Message]) -> None:
+        """
+        Forget claimed messages: they are delivered, or given up.
+        """
+
+    def retry_at(self, message: Message, due: float) -> None:
+        """
+        Put a claimed message back.
+
+        Args:
+            message: Its ``attempts`` are kept with it.
+            due: When it may be claimed again, Unix seconds.
+        """
+
+    def bury(self, message: Message, reason: str) -> None:
+        """
+        Make a claimed message a dead letter.
+        """
+
+    def evict(self) -> Message | None:
+        """
+        Take the oldest message out that isn't claimed, for good: how ``drop_oldest`` makes room.
+        """
+
+    def next_due(self, closed: Collection[Origin] = ()) -> float | None:
+        """
+        When something can be claimed, Unix seconds (0 for now); None if nothing waits.
+        """
+
+    def stats(self) -> SpoolStats:
+        """
+        What it holds.
+        """
+
+    def sync(self, timeout: float) -> bool:
+        """
+        Wait until all that was put is as durable as it gets.
+
+        Returns:
+            Whether it is.
+        """
+
+    def close(self) -> list[Message]:
+        """
+        Let go of files and threads.
+
+        Returns:
+            The messages that are lost with it; a durable spool's aren't.
+        """
+
+
+class DeadLetter(NamedTuple):
+    """
+    A message that was given up.
+
+    Attributes:
+        message: What it was.
+        reason: Why: a :class:`~wirewitness.Reason`'s value.
+    """
+
+    message: Message
+    reason: str
+
+
+class Shelf:
+    """
+    Messages in memory, in the order in which they are to be sent. Thread-safe, and may be entered again by the same thread.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.bytes = 0
+        # An ordered one: the first of a plain dict is slow to find once many before it are gone.
+        self._held: OrderedDict[int, Message] = OrderedDict()
+        self._claimed: set[int] = set()
+        self._ready: dict[Origin | None, deque[Message]] = {}
+        self._later: list[tuple[float, int, Message]] = []
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def claimed(self) -> int:
+        """How many are out."""
+        return len(self._claimed)
+
+    @property
+    def later(self) -> int:
+        """How many are due later."""
+        return len(self._later)
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """When the oldest was accepted, Unix nanoseconds."""
+        with self.lock:
+            return next(iter(self._held.values())).accepted_ns if self._held else None
+
+    def add(self, message: Message) -> None:
+        """
+        Put a message at the end, or among those that are due later.
+        """
+        with self.lock:
+            self._held[message.id] = message
+            self.bytes += len(message.body) + OVERHEAD
+            self._enqueue(message)
+
+    def _enqueue(self, message: Message, *, first: bool = False) -> None:
+        if message.due:
+            heapq.heappush(self._later, (message.due, message.id, message))
+            return
+        origin = origin_of_url(message.url)
+        queue = self._ready.get(origin)
+        if queue is None:
+            queue = self._ready[origin] = deque()
+        if first:
+            queue.appendleft(message)
+        else:
+            queue.append(message)
+
+    def claim(self, most: int, now: float, closed: Collection[Origin] = ()) -> list[Message]:
+        """
+        Take messages out until they are acknowledged or put back.
+        """
+        with self.lock:
+            self._promote(now)
+            claimed: list[Message] = []
+            for origin, queue in self._ready.items():
+                if origin in closed:
+                    continue
+                while queue and len(claimed) < most:
+                    claimed.append(queue.popleft())
+            self._claimed.update([message.id for message in claimed])
+            self._rotate()
+            return claimed
+
+    def _promote(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            message = heapq.heappop(self._later)[2]
+            message.due = 0.0
+            self._enqueue(message, first=True)
+
+    def _rotate(self) -> None:
+        # No origin starves another: whoever was served first is last next time, and empty queues leave.
+        if len(self._ready) > 1:
+            first = next(iter(self._ready))
+            queue = self._ready.pop(first)
+            if queue:
+                self._ready[first] = queue
+
+    def remove(self, messages: Iterable[Message]) -> list[Message]:
+        """
+        Forget messages.
+
+        Returns:
+            Those that were held.
+        """
+        with self.lock:
+            gone = [message for message in messages if self._held.pop(message.id, None) is not None]
+            self._claimed.difference_update([message.id for message in gone])
+            self.bytes -= sum([len(message.body) + OVERHEAD for message in gone])
+            return gone
+
+    def put_back(self, message: Message, due: float) -> bool:
+        """
+        End a claim without success.
+
+        Returns:
+            Whether the message was claimed.
+        """
+        with self.lock:
+            if message.id not in self._claimed:
+                return False
+            self._claimed.discard(message.id)
+            message.due = due
+            self._enqueue(message, first=True)
+            return True
+
+    def evict(self) -> Message | None:
+        """
+        Take the oldest out that isn't claimed, for good.
+        """
+        with self.lock:
+            queues = [queue for queue in self._ready.values() if queue]
+            if queues:
+                message = min(queues, key=lambda queue: queue[0].accepted_ns).popleft()
+            elif self._later:
+                message = heapq.heappop(self._later)[2]
+            else:
+                return None
+            self.remove([message])
+            return message
+
+    def next_due(self, closed: Collection[Origin] = ()) -> float | None:
+        """
+        When something can be claimed, Unix seconds; 0 for now.
+        """
+        with self.lock:
+            if any(queue and origin not in closed for origin, queue in self._ready.items()):
+                return 0.0
+            return self._later[0][0] if self._later else None
+
+    def empty(self) -> list[Message]:
+        """
+        Take all out, claimed ones too.
+        """
+        with self.lock:
+            return self.remove(list(self._held.values()))
+
+
+class MemorySpool:
+    """
+    Holds messages in memory: nothing outlives the process.
+
+    Args:
+        most: How many messages at most.
+        most_bytes: How many bytes at most; a message counts its body and :data:`~wirewitness.outbox.message.OVERHEAD`.
+
+    Raises:
+        ConfigurationError: If a limit isn't a positive whole number.
+    """
+
+    durable = False
+
+    def __init__(self, *, most: int = 10_000, most_bytes: int = 64 << 20) -> None:
+        self.most = positive("most", most)
+        self.most_bytes = positive("most_bytes", most_bytes)
+        self.start()
+
+    def start(self) -> int:
+        """
+        Start empty.
+        """
+        self._shelf = Shelf()
+        self._ids = itertools.count(1)
+        self._dead: deque[DeadLetter] = deque()
+        self._dead_bytes = 0
+        return 0
+
+    def abandon(self) -> None:
+        """
+        Hold nothing.
+        """
+        self.start()
+
+    def adopt(self) -> int:
+        """
+        Nothing is left in memory by anybody.
+        """
+        return 0
+
+    def put(self, message: Message) -> Reason | None:
+        """
+        Take a message, if there's room.
+        """
+        shelf, size = self._shelf, len(message.body) + OVERHEAD
+        if size > self.most_bytes:
+            return Reason.TOO_LARGE
+        with shelf.lock:
+            if len(shelf) >= self.most or shelf.bytes + size > self.most_bytes:
+                return Reason.QUEUE_FULL
+            message.id = next(self._ids)
+            shelf.add(message)
+        return None
+
+    def claim(self, most: int, now: float, closed: Collection[Origin] = ()) -> list[Message]:
+        """
+        Take messages out until they are acknowledged or put back.
+        """
+        return self._shelf.claim(most, now, closed)
+
+    def ack(self, messages: Iterable[Message]) -> None:
+        """
+        Forget messages.
+        """
+        self._shelf.remove(messages)
+
+    def retry_at(self, message: Message, due: float) -> None:
+        """
+        Put a message back.
+        """
+        self._shelf.put_back(message, due)
+
+    def bury(self, message: Message, reason: str) -> None:
+        """
+        Keep a message as a dead letter, in an eighth of the space at most: the oldest make room.
+        """
+        shelf = self._shelf
+        with shelf.lock:
+            shelf.remove([message])
+            self._dead.append(DeadLetter(message, reason))
+            self._dead_bytes += message.size
+            while self._dead_bytes > self.most_bytes // 8 and self._dead:
+                self._dead_bytes -= self._dead.popleft().message.size
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """
+        The dead letters, oldest first.
+        """
+        with self._shelf.lock:
+            return list(self._dead)
+
+    def evict(self) -> Message | None:
+        """
+        Take the oldest out that isn't claimed.
+        """
+        return self._shelf.evict()
+
+    def next_due(self, closed: Collection[Origin] = ()) -> float | None:
+        """
+        When something can be claimed, Unix seconds; 0 for now.
+        """
+        return self._shelf.next_due(closed)
+
+    def stats(self) -> SpoolStats:
+        """
+        What it holds.
+        """
+        shelf = self._shelf
+        with shelf.lock:
+            return SpoolStats(
+                size=len(shelf),
+                claimed=shelf.claimed,
+                later=shelf.later,
+                bytes=shelf.bytes,
+                capacity=self.most,
+                oldest_ns=shelf.oldest_ns,
+                dead=len(self._dead),
+            )
+
+    def sync(self, timeout: float) -> bool:  # noqa: ARG002 -- the protocol's
+        """
+        Nothing gets more durable here.
+        """
+        return True
+
+    def close(self) -> list[Message]:
+        """
+        Give up what is held.
+        """
+        return self._shelf.empty()
+
+    def __repr__(self) -> str:
+        return f"<MemorySpool {len(self._shelf)} of {self.most}>"
+
+
+def positive(name: str, value: Any) -> int:
+    """
+    A limit, checked.
+
+    Raises:
+        ConfigurationError: If it isn't a whole number greater than 0.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        msg = f"{name}={value!r}: must be a whole number greater than 0"
+        raise ConfigurationError(msg)
+    return int(value)
+
+
+def seconds(name: str, value: Any) -> float:
+    """
+    A time, checked.
+
+    Raises:
+        ConfigurationError: If it isn't a number of seconds greater than 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        msg = f"{name}={value!r}: must be a number of seconds greater than 0"
+        raise ConfigurationError(msg)
+    return float(value)

@@ -1,0 +1,276 @@
+"""
+What an Outbox leaves behind for people to see.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import weakref
+
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Token
+from typing import Any, Final, NamedTuple, Protocol
+
+from opentelemetry import context, metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TracerProvider
+
+from wirewitness._current import Dispatch
+from wirewitness._guard import fail_open
+from wirewitness._version import __version__
+from wirewitness.core.outcome import Outcome
+from wirewitness.core.settlement import Settlement
+from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE
+from wirewitness.telemetry.facade import Telemetry, metrics_of
+from wirewitness.telemetry.logs import Logs, RateLimit
+from wirewitness.telemetry.metrics import SECONDS
+from wirewitness.telemetry.spans import NO_SPAN, Spans, Trace
+
+
+class Gauges(NamedTuple):
+    """
+    What an Outbox shows of itself at one instant.
+
+    Attributes:
+        size: Payloads that it holds.
+        capacity: How many it can hold.
+        oldest_age: Seconds since the oldest was accepted; 0 if there's none.
+        circuit_state: The worst of its circuits: 0 closed, 1 half-open, 2 open.
+    """
+
+    size: int
+    capacity: int
+    oldest_age: float
+    circuit_state: int
+
+
+class Measured(Protocol):
+    """
+    An Outbox, as its gauges see it.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    def gauges(self) -> Gauges:
+        """What it shows."""
+
+
+class _Outboxes:
+    """
+    The Outboxes of this process that still live.
+    """
+
+    def __init__(self) -> None:
+        self._living: weakref.WeakSet[Measured] = weakref.WeakSet()
+        self.renew()
+
+    def renew(self) -> None:
+        self._lock = threading.RLock()
+
+    def add(self, outbox: Measured) -> None:
+        with self._lock:
+            self._living.add(outbox)
+
+    def observe(self, read: Callable[[Gauges], float], add: Callable[[Iterable[float]], float]) -> Any:
+        def observations(_: CallbackOptions) -> Iterator[Observation]:
+            by_name: dict[str, list[float]] = {}
+            with self._lock:
+                living = list(self._living)
+            for outbox in living:
+                by_name.setdefault(outbox.name, []).append(read(outbox.gauges()))
+            for name, values in by_name.items():
+                yield Observation(add(values), {"outbox": name})
+
+        return observations
+
+
+_OUTBOXES: Final = _Outboxes()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_OUTBOXES.renew)
+
+
+class _Instruments:
+    """
+    The instruments of all Outboxes on one meter provider.
+    """
+
+    def __init__(self, meter_provider: MeterProvider | None) -> None:
+        meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
+        self.wait = meter.create_histogram(
+            f"{SCOPE}.outbox.wait.duration",
+            "s",
+            "From acceptance to the first attempt",
+            explicit_bucket_boundaries_advisory=list(SECONDS),
+        )
+        _observe(meter)
+
+
+def _observe(meter: Meter) -> None:
+    counted, gauge, seen = meter.create_observable_up_down_counter, meter.create_observable_gauge, _OUTBOXES.observe
+    counted(f"{SCOPE}.outbox.size", [seen(lambda of: of.size, sum)], "{payload}", "Payloads held")
+    counted(f"{SCOPE}.outbox.capacity", [seen(lambda of: of.capacity, sum)], "{payload}", "Payloads that can be held")
+    gauge(f"{SCOPE}.outbox.oldest.age", [seen(lambda of: of.oldest_age, max)], "s", "Age of the oldest payload held")
+    gauge(
+        f"{SCOPE}.outbox.circuit.state",
+        [seen(lambda of: of.circuit_state, max)],
+        "",
+        "0 closed, 1 half-open, 2 open: the worst of the origins",
+    )
+
+
+@functools.cache
+def _instruments(meter_provider: MeterProvider | None) -> _Instruments:
+    return _Instruments(meter_provider)
+
+
+class OutboxTelemetry(Telemetry):
+    """
+    What an Outbox shows. To an observer of attempts it's the telemetry of a dispatch that doesn't end with an attempt.
+
+    Args:
+        outbox: The Outbox.
+        tracer_provider: None for the global one.
+        meter_provider: None for the global one.
+    """
+
+    def __init__(
+        self,
+        outbox: Measured,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        super().__init__(tracer_provider=tracer_provider, meter_provider=meter_provider)
+        self._name = outbox.name
+        self._own_spans = Spans(tracer_provider)
+        self._own_metrics = metrics_of(meter_provider)
+        self._wait = _instruments(meter_provider).wait
+        self._waited_in = {"outbox": outbox.name}
+        self._own_logs = Logs()
+        self._lines = RateLimit(most=30, seconds=60.0)
+        _OUTBOXES.add(outbox)
+
+    @staticmethod
+    def caller() -> SpanContext:
+        """
+        The caller's span, kept with the message until its acceptance is written.
+        """
+        return trace.get_current_span().get_span_context()
+
+    def recording(self) -> bool:
+        """
+        Whether a plain success's record is wanted for a log line.
+        """
+        return self._own_logs.wants_everything()
+
+    @fail_open("telemetry")
+    def waited(self, caller: SpanContext, accepted_ns: int, claimed_ns: int) -> SpanContext | None:
+        """
+        A message that this process accepted is about to be sent for the first time.
+
+        Returns:
+            What its delivery is a child of; None where nobody collects spans.
+        """
+        self._wait.record(max(0.0, (claimed_ns - accepted_ns) / 1e9), self._waited_in, NO_SPAN)
+        return self.accepted(caller, accepted_ns)
+
+    def accepted(self, caller: SpanContext, accepted_ns: int) -> SpanContext | None:
+        """
+        Write the span of an acceptance.
+        """
+        spans = self._own_spans
+        return spans.accepted(self._name, caller, accepted_ns, accepted_ns) if spans.enabled else None
+
+    @staticmethod
+    def samples(accepted: SpanContext | None) -> bool:
+        """
+        Whether what follows an acceptance has spans.
+        """
+        return accepted is not None and accepted.trace_flags.sampled
+
+    @staticmethod
+    def within(parent: SpanContext | None) -> Token[Context]:
+        """
+        Make the acceptance's span the current one while a sender's thread sends its message.
+        """
+        return context.attach(NO_SPAN if parent is None else trace.set_span_in_context(NonRecordingSpan(parent)))
+
+    @staticmethod
+    def without(token: Token[Context]) -> None:
+        """
+        Give the thread its own context back.
+        """
+        context.detach(token)
+
+    @fail_open("telemetry")
+    def opened(self, dispatch: Dispatch) -> None:
+        """
+        An attempt begins: its span is current from now on, and linked to the acceptance's.
+        """
+        accepted = trace.get_current_span().get_span_context()
+        dispatch.trace = self._own_spans.opened(dispatch)
+        if accepted.is_valid:
+            dispatch.trace.span.add_link(accepted)
+
+    def settled(self, dispatch: Dispatch, settlement: Settlement) -> None:
+        """
+        Only the Outbox knows what comes next: see :meth:`attempted`.
+        """
+
+    @fail_open("telemetry")
+    def attempted(
+        self, dispatch: Dispatch, settlement: Settlement, parent: SpanContext | None, *, retry: float | None
+    ) -> Context | None:
+        """
+        An attempt has ended: its spans are written, and its requests' durations recorded.
+
+        Args:
+            dispatch: The attempt.
+            settlement: How it ended.
+            parent: The acceptance's span.
+            retry: In how many seconds another will follow; None if none will.
+
+        Returns:
+            A context with its span, for exemplars.
+        """
+        state: Trace | None = dispatch.trace
+        if state is None:
+            within = NO_SPAN if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context())
+            state = dispatch.trace = self._own_spans.record(dispatch, within)
+            if parent is not None:
+                state.span.add_link(parent)
+        span = self._own_spans.settled(dispatch, settlement, state, final=retry is None)
+        self._own_metrics.exchanges(dispatch, span)
+        if retry is not None:
+            self._own_logs.retried(dispatch, settlement, retry)
+        return span
+
+    @fail_open("telemetry")
+    def exchanged(self, host: str, status: int, duration: float) -> None:
+        """
+        A plain success of which no record was kept.
+        """
+        self._own_metrics.exchanged(self._name, host, status, duration)
+
+    @fail_open("telemetry")
+    def ended(self, size: int, duration: float, settlement: Settlement, within: Context | None = NO_SPAN) -> None:
+        """
+        A payload's end is known.
+        """
+        self._own_metrics.ended(self._name, size, duration, settlement, within)
+
+    @fail_open("telemetry")
+    def told(self, dispatch: Dispatch, settlement: Settlement) -> None:
+        """
+        Write the line of a payload's end; at a bounded rate, since an outage ends thousands at once.
+        """
+        if settlement.outcome is not Outcome.DELIVERED and self._lines.take() is None:
+            return
+        state: Trace | None = dispatch.trace
+        self._own_logs.settled(dispatch, settlement, INVALID_SPAN if state is None else state.span)

@@ -1,0 +1,253 @@
+"""
+Forks, signals and the end of the interpreter: each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from wirewitness.errors import ConfigurationError
+from wirewitness.outbox import close_on_sigterm
+
+
+HEAD = """
+import os, signal, sys, threading, time
+from wirewitness import Outcome
+from wirewitness.outbox import *
+URL = sys.argv[1]
+def fill(outbox, numbers):
+    for number in numbers:
+        outbox("POST", URL, {"n": number})
+"""
+
+
+def start(script, url):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", HEAD + textwrap.dedent(script), url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(script, url):
+    process = start(script, url)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out.split(), err
+
+
+def numbers(sink):
+    return sorted(json.loads(received.body)["n"] for received in sink.requests)
+
+
+def test_what_is_queued_at_exit_is_delivered(sink):
+    code, _, err = run("outbox = Outbox(HttpSender()); fill(outbox, range(300))", f"{sink.url}/v1/events")
+    assert (code, err) == (0, "")
+    assert numbers(sink) == list(range(300))
+
+
+def test_what_is_dispatched_while_the_interpreter_exits_is_delivered(sink):
+    script = """
+    import atexit
+    outbox = Outbox(HttpSender())
+    atexit.register(fill, outbox, range(10))
+    """
+    code, _, err = run(script, f"{sink.url}/v1/events")
+    assert (code, err) == (0, "")
+    assert numbers(sink) == list(range(10))
+
+
+def test_an_endpoint_that_is_down_delays_the_exit_by_a_bounded_time_only(unused_port):
+    script = """
+    outbox = Outbox(HttpSender(), exit_timeout=0.5, retry=RetryPolicy(attempts=None))
+    fill(outbox, range(100))
+    import atexit
+    atexit._run_exitfuncs()
+    book = outbox.ledger.book()
+    print(book.closes, book.open, book.accepted)
+    """
+    code, out, _ = run(script, f"http://127.0.0.1:{unused_port}/")
+    assert (code, out) == (0, ["True", "0", "100"])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_starts_empty_and_the_parent_keeps_what_it_accepted(sink):
+    script = """
+    gate = threading.Event()
+    sender = HttpSender()
+    class Late:
+        threads = 1
+        def run(self, desk):
+            gate.wait()
+            from wirewitness.outbox.watched import WatchedSender
+            WatchedSender("late", sender, outbox._telemetry, 1.0).run(desk)
+    outbox = Outbox(Late())
+    fill(outbox, range(100))
+    child = os.fork()
+    if child == 0:
+        book = outbox.ledger.book()
+        assert (book.accepted, book.open) == (0, 0), book
+        assert outbox.gauges().size == 0
+        gate.set()
+        fill(outbox, range(1000, 1010))
+        remains = outbox.close(10.0)
+        os._exit(0 if remains.empty and outbox.ledger.book().count(Outcome.DELIVERED) == 10 else 1)
+    _, status = os.waitpid(child, 0)
+    gate.set()
+    print(status, outbox.close(10.0).empty, outbox.ledger.book().count(Outcome.DELIVERED))
+    """
+    code, out, err = run(script, f"{sink.url}/v1/events")
+    assert (code, out, err) == (0, ["0", "True", "100"], "")
+    assert numbers(sink) == [*range(100), *range(1000, 1010)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_while_the_queue_is_full_and_threads_send_loses_nothing(sink):
+    script = """
+    outbox = Outbox(HttpSender(threads=4), spool=MemorySpool(most=200), overflow=Block(20.0))
+    stop = threading.Event()
+    def produce(begin):
+        fill(outbox, range(begin, begin + 200))
+    threads = [threading.Thread(target=produce, args=(at * 1000,)) for at in range(4)]
+    for thread in threads: thread.start()
+    children = []
+    for at in range(5):
+        child = os.fork()
+        if child == 0:
+            fill(outbox, range(10_000 + at * 10, 10_000 + at * 10 + 10))
+            os._exit(0 if outbox.close(20.0).empty else 1)
+        children.append(child)
+    for thread in threads: thread.join()
+    print([os.waitpid(child, 0)[1] for child in children] == [0] * 5, outbox.close(20.0).empty)
+    """
+    code, out, err = run(script, f"{sink.url}/v1/events")
+    # From 3.12 on, Python itself warns of forks in processes with threads.
+    assert (code, out) == (0, ["True", "True"]), err
+    expected = [at * 1000 + n for at in range(4) for n in range(200)] + [10_000 + n for n in range(50)]
+    assert numbers(sink) == expected
+
+
+def test_multiprocessing_with_fork_delivers_from_every_process(sink):
+    script = """
+    import multiprocessing
+    outbox = Outbox(HttpSender())
+    def work(at):
+        fill(outbox, [at])
+        outbox.flush(10.0)
+    if __name__ == "__main__":
+        fill(outbox, [100])
+        context = multiprocessing.get_context("fork")
+        processes = [context.Process(target=work, args=(at,)) for at in range(4)]
+        for process in processes: process.start()
+        for process in processes: process.join()
+        print(*[process.exitcode for process in processes])
+    """
+    code, out, err = run(script, f"{sink.url}/v1/events")
+    assert (code, out) == (0, ["0"] * 4), err
+    assert numbers(sink) == [0, 1, 2, 3, 100]
+
+
+def test_sigterm_drains_and_then_ends_the_process_as_it_would_have(sink):
+    script = """
+    outbox = Outbox(HttpSender())
+    close_on_sigterm()
+    fill(outbox, range(200))
+    print("ready", flush=True)
+    time.sleep(30)
+    """
+    process = start(script, f"{sink.url}/v1/events")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (-signal.SIGTERM, "")
+    assert numbers(sink) == list(range(200))
+
+
+def test_sigterm_calls_the_applications_own_handler_after_the_drain(sink):
+    script = """
+    outbox = Outbox(HttpSender())
+    done = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: (print(outbox.ledger.book().open), done.set()))
+    close_on_sigterm()
+    fill(outbox, range(50))
+    print("ready", flush=True)
+    done.wait(30)
+    """
+    process = start(script, f"{sink.url}/v1/events")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "0\n", "")
+    assert numbers(sink) == list(range(50))
+
+
+def test_only_the_main_thread_may_ask_for_sigterm():
+    errors = []
+
+    def ask():
+        try:
+            close_on_sigterm()
+        except ConfigurationError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert len(errors) == 1
+    assert "main" in errors[0]
+
+
+def test_a_signal_handler_may_dispatch_inside_a_dispatch(sink):
+    script = """
+    outbox = Outbox(HttpSender(threads=2), spool=MemorySpool(most=100_000))
+    taken = []
+    def handler(*_):
+        if len(taken) < 300:
+            taken.append(len(taken))
+            outbox("POST", URL, {"n": 100_000 + taken[-1]})
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    number = 0
+    while len(taken) < 300:
+        outbox("POST", URL + "?quiet", {"n": number})
+        number += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    accepted = outbox.ledger.book().accepted
+    print(accepted == number + len(taken), outbox.close(50.0).empty, outbox.ledger.book().count(Outcome.DELIVERED) == accepted)
+    print(number)
+    """
+    code, out, err = run(script, f"{sink.url}/v1/events")
+    assert (code, out[:3], err) == (0, ["True"] * 3, "")
+    assert numbers(sink) == [*range(int(out[3])), *range(100_000, 100_300)]
+
+
+def test_a_finalizer_may_dispatch_inside_a_dispatch(sink):
+    script = """
+    import gc
+    outbox = Outbox(HttpSender(), spool=MemorySpool(most=100_000))
+    dispatched = []
+    class Circle:
+        def __init__(self):
+            self.me = self
+        def __del__(self):
+            dispatched.append(1)
+            outbox("POST", URL, {"n": len(dispatched)})
+    gc.set_threshold(20)
+    for number in range(500):
+        Circle()
+        outbox("POST", URL, {"n": 10_000 + number})
+    gc.set_threshold(700)
+    gc.collect()
+    print(outbox.close(30.0).empty, outbox.ledger.book().count(Outcome.DELIVERED))
+    """
+    code, out, err = run(script, f"{sink.url}/v1/events")
+    assert (code, out, err) == (0, ["True", "1000"], "")
+    assert numbers(sink) == [*range(1, 501), *range(10_000, 10_500)]
