@@ -20,12 +20,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from rulebook import METRIC, RECORDING, RUNBOOKS, cases, expressions, names, queries, rules, run
-from servers import DASHBOARDS, OPENER
+from servers import DASHBOARDS, OPENER, ROOT
 
 from wirewitness import Outcome, Verdict, witness
 from wirewitness.conformance import Sink
 from wirewitness.core.outcome import Reason
 from wirewitness.ledger import Stage
+from wirewitness.optimizely import CachedConfigManager, Fault, Source, experiment, visitor
+from wirewitness.telemetry.experiments import Slip
 
 
 # What the Outbox will emit. A metric leaves this list when it's emitted.
@@ -57,12 +59,14 @@ class Emitted:
         server, thread = start_http_server(0, "127.0.0.1", registry)
         try:
             self._dispatch(meter_provider, tracer_provider)
+            manager = self._optimizely(meter_provider, tracer_provider)
             with OPENER.open(f"http://127.0.0.1:{server.server_port}/metrics", timeout=5) as page:
                 families = list(text_string_to_metric_families(page.read().decode()))
         finally:
             server.shutdown()
             server.server_close()
             thread.join()
+            manager.stop()
             meter_provider.shutdown()
             tracer_provider.shutdown()
         ours = [family for family in families if family.name.startswith("wirewitness")]
@@ -83,6 +87,19 @@ class Emitted:
             dispatch("POST", f"{sink.url}/status/503", {"a": 1})
         with pytest.raises(requests.ConnectionError):
             dispatch("POST", sink.url, {"a": 1})
+
+    @staticmethod
+    def _optimizely(meter_provider, tracer_provider):
+        providers = {"meter_provider": meter_provider, "tracer_provider": tracer_provider}
+        datafile = (ROOT / "examples" / "datafile.json").read_text()
+        with Sink() as sink:
+            manager = CachedConfigManager(url=f"{sink.url}/status/503", fallback=datafile, **providers)
+            checkout = experiment(manager.client(), "checkout_in_one_page", meter_provider=meter_provider)
+            checkout.variation("three_pages", lambda: None, primary=True)
+            tracer = tracer_provider.get_tracer("application")
+            with visitor("ada"), tracer.start_as_current_span("request"):
+                checkout()
+        return manager
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +223,8 @@ def test_every_value_that_a_rule_or_a_runbook_asks_for_can_be_there():
         "outcome": {outcome.value for outcome in Outcome},
         "verdict": {verdict.value for verdict in Verdict},
         "stage": {stage.value for stage in Stage},
-        "reason": {reason.value or "none" for reason in Reason},
+        "source": {source.value for source in Source},
+        "reason": {one.value or "none" for kind in (Reason, Fault, Slip) for one in kind},
     }
     for where, expression in expressions():
         for label, _, pattern in matchers_in(expression):

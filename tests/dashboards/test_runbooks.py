@@ -19,6 +19,7 @@ from servers import eventually, fetched
 
 from wirewitness import Outcome, witness
 from wirewitness.conformance import Sink
+from wirewitness.optimizely import CachedConfigManager
 
 
 SERVICE, NAME = "runbooks", "searched"
@@ -49,6 +50,10 @@ def searched(jaeger):
         dispatch("POST", f"{sink.url}/v1/events", {"revenue": 1250})
         with pytest.raises(TypeError):
             dispatch("POST", f"{sink.url}/v1/events", {"visitor": object()})
+        fetches = []
+        datafile = CachedConfigManager(url=f"{sink.url}/status/503", tracer_provider=provider, on_fetch=fetches.append)
+        eventually(lambda: fetches)
+        datafile.stop()
     eventually(lambda: len(ended) == 6)
     provider.shutdown()
     assert {Outcome.DROPPED, Outcome.UNCONFIRMED} <= set(ended)

@@ -70,7 +70,6 @@ class Logs:
             fields["suppressed"] = suppressed
         logger.log(level, event, **fields)
 
-
     def retried(self, dispatch: Dispatch, settlement: Settlement, delay: float) -> None:
         """
         Say that an attempt went wrong, and that another will follow in ``delay`` seconds.

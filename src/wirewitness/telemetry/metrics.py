@@ -17,6 +17,7 @@ from opentelemetry.util.types import AttributeValue
 from wirewitness._current import Dispatch
 from wirewitness._guard import INTERNAL_ERRORS
 from wirewitness._version import __version__
+from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
 from wirewitness.ledger import PROCESS, Book
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded, exchange_error
@@ -24,6 +25,8 @@ from wirewitness.telemetry.spans import NO_SPAN
 
 
 Books = dict[str, Book]
+Delivery = tuple[float, float]
+"""The seconds that a payload took, and its one request."""
 Labels = dict[str, AttributeValue]
 
 # From half a millisecond, a loopback answer, past 41 s, the longest that Optimizely's own dispatcher can take.
@@ -116,8 +119,9 @@ class Metrics:
             settlement: How.
             within: A context with the dispatch's span, so that exemplars name it.
         """
-        size = None if dispatch.payload is None else len(dispatch.payload.body)
-        self.ended(dispatch.name, size, dispatch.duration, settlement, within)
+        self.ended(dispatch.name, dispatch.duration, settlement, within)
+        if dispatch.payload is not None:
+            self.sized(dispatch.name, len(dispatch.payload.body))
         if dispatch.attempted:
             self.exchanges(dispatch, within)
 
@@ -134,29 +138,35 @@ class Metrics:
                 of["error.type"] = self._error(error)
             self._exchange.record(exchange.duration, of, within)
 
-    def ended(
-        self, name: str, size: int | None, duration: float, settlement: Settlement, within: Context | None
-    ) -> None:
+    def sized(self, name: str, size: int) -> None:
         """
-        Record a payload's end: its size in bytes if that's known, and the seconds that it took.
+        Record a payload's length in bytes.
+        """
+        self._payload.record(size, {"dispatcher.name": name}, NO_SPAN)
+
+    def ended(self, name: str, duration: float, settlement: Settlement, within: Context | None) -> None:
+        """
+        Record the seconds that a payload took to its end.
         """
         labels: Labels = {"dispatcher.name": name, "outcome": settlement.outcome.value}
         if settlement.error_type is not None:
             labels["error.type"] = self._error(settlement.error_type)
         self._dispatch.record(duration, labels, within)
-        if size is not None:
-            self._payload.record(size, {"dispatcher.name": name}, NO_SPAN)
 
-    def exchanged(self, name: str, host: str, status: int, duration: float) -> None:
+    def delivered(self, name: str, host: str, status: int, deliveries: Iterable[Delivery]) -> None:
         """
-        Record one request that was answered, and of which there is no other record.
+        Record plain successes, of which there is no other record.
         """
-        labels: Labels = {
+        ended: Labels = {"dispatcher.name": name, "outcome": Outcome.DELIVERED.value}
+        exchanged: Labels = {
             "dispatcher.name": name,
             "server.address": self._host(host),
             "http.response.status_code": status,
         }
-        self._exchange.record(duration, labels, NO_SPAN)
+        of_dispatch, of_exchange = self._dispatch.record, self._exchange.record
+        for duration, exchange in deliveries:
+            of_exchange(exchange, exchanged, NO_SPAN)
+            of_dispatch(duration, ended, NO_SPAN)
 
 
 def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tuple[float, ...]) -> Histogram:

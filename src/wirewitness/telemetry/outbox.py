@@ -26,7 +26,7 @@ from wirewitness.core.settlement import Settlement
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE
 from wirewitness.telemetry.facade import Telemetry, metrics_of
 from wirewitness.telemetry.logs import Logs, RateLimit
-from wirewitness.telemetry.metrics import SECONDS
+from wirewitness.telemetry.metrics import SECONDS, Delivery
 from wirewitness.telemetry.spans import NO_SPAN, Spans, Trace
 
 
@@ -45,6 +45,21 @@ class Gauges(NamedTuple):
     capacity: int
     oldest_age: float
     circuit_state: int
+
+
+class Waiting(Protocol):
+    """
+    A message, as far as its acceptance is shown.
+
+    Attributes:
+        accepted_ns: When it was accepted, Unix nanoseconds.
+        context: The caller's span, and then the acceptance's.
+        traced: Whether what follows has spans.
+    """
+
+    accepted_ns: int
+    context: Any
+    traced: bool
 
 
 class Measured(Protocol):
@@ -156,11 +171,15 @@ class OutboxTelemetry(Telemetry):
         self._lines = RateLimit(most=30, seconds=60.0)
         _OUTBOXES.add(outbox)
 
-    @staticmethod
-    def caller() -> SpanContext:
+    @fail_open("telemetry")
+    def taken(self, size: int) -> SpanContext:
         """
-        The caller's span, kept with the message until its acceptance is written.
+        A payload was taken: its size in bytes is recorded.
+
+        Returns:
+            The caller's span, kept with the message until its acceptance is written.
         """
+        self._own_metrics.sized(self._name, size)
         return trace.get_current_span().get_span_context()
 
     def recording(self) -> bool:
@@ -170,29 +189,19 @@ class OutboxTelemetry(Telemetry):
         return self._own_logs.wants_everything()
 
     @fail_open("telemetry")
-    def waited(self, caller: SpanContext, accepted_ns: int, claimed_ns: int) -> SpanContext | None:
+    def waited(self, messages: Iterable[Waiting], claimed_ns: int) -> None:
         """
-        A message that this process accepted is about to be sent for the first time.
-
-        Returns:
-            What its delivery is a child of; None where nobody collects spans.
+        Messages that this process accepted are about to be sent for the first time: their acceptances are written, and
+        kept in place of the callers as what their deliveries are children of.
         """
-        self._wait.record(max(0.0, (claimed_ns - accepted_ns) / 1e9), self._waited_in, NO_SPAN)
-        return self.accepted(caller, accepted_ns)
-
-    def accepted(self, caller: SpanContext, accepted_ns: int) -> SpanContext | None:
-        """
-        Write the span of an acceptance.
-        """
-        spans = self._own_spans
-        return spans.accepted(self._name, caller, accepted_ns, accepted_ns) if spans.enabled else None
-
-    @staticmethod
-    def samples(accepted: SpanContext | None) -> bool:
-        """
-        Whether what follows an acceptance has spans.
-        """
-        return accepted is not None and accepted.trace_flags.sampled
+        record, labels = self._wait.record, self._waited_in
+        spans = self._own_spans if self._own_spans.enabled else None
+        for message in messages:
+            at = message.accepted_ns
+            record(max(0, claimed_ns - at) / 1e9, labels, NO_SPAN)
+            accepted = None if spans is None else spans.accepted(self._name, message.context, at, at)
+            message.context = accepted
+            message.traced = accepted is not None and accepted.trace_flags.sampled
 
     @staticmethod
     def within(parent: SpanContext | None) -> Token[Context]:
@@ -252,18 +261,18 @@ class OutboxTelemetry(Telemetry):
         return span
 
     @fail_open("telemetry")
-    def exchanged(self, host: str, status: int, duration: float) -> None:
+    def delivered(self, host: str, status: int, deliveries: Iterable[Delivery]) -> None:
         """
-        A plain success of which no record was kept.
+        Plain successes of which no record was kept.
         """
-        self._own_metrics.exchanged(self._name, host, status, duration)
+        self._own_metrics.delivered(self._name, host, status, deliveries)
 
     @fail_open("telemetry")
-    def ended(self, size: int, duration: float, settlement: Settlement, within: Context | None = NO_SPAN) -> None:
+    def ended(self, duration: float, settlement: Settlement, within: Context | None = NO_SPAN) -> None:
         """
         A payload's end is known.
         """
-        self._own_metrics.ended(self._name, size, duration, settlement, within)
+        self._own_metrics.ended(self._name, duration, settlement, within)
 
     @fail_open("telemetry")
     def told(self, dispatch: Dispatch, settlement: Settlement) -> None:

@@ -33,8 +33,9 @@ from wirewitness.core.verdict import Verdict
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, exchange_attributes, exchange_error, known_method
 
 
-# Not an empty Context: the SDK takes that for none, and the current one in its place.
-NO_SPAN: Final = trace.set_span_in_context(INVALID_SPAN, Context())
+# Not an empty Context: the SDK takes that for none, and the current one in its place. Nor one that holds an invalid span:
+# the SDK looks for a span at every measurement, and finds soonest that there's none.
+NO_SPAN: Final = Context({"wirewitness-no-span": True})
 _INSTRUMENTATION: Final = "opentelemetry.instrumentation"
 """Where nothing of this is loaded, nobody reads the key that suppresses it."""
 _FAILED: Final = frozenset({Outcome.REJECTED, Outcome.FAILED, Outcome.DROPPED})

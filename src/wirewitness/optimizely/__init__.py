@@ -1,0 +1,29 @@
+"""
+What an Optimizely client is surrounded by: its datafile, its experiments, its decisions and its events.
+"""
+
+try:
+    import optimizely as _sdk  # noqa: F401 -- so that what's missing is named
+except ImportError as missing:  # pragma: no cover -- the test environment has it
+    msg = "wirewitness.optimizely needs the SDK: pip install 'wirewitness[optimizely]'"
+    raise ImportError(msg) from missing
+
+from wirewitness.optimizely.datafile import CachedConfigManager, Fault, Fetch, Fetched, Source
+from wirewitness.optimizely.experiments import Experiment, Feature, current_visitor, experiment, feature, visitor
+from wirewitness.optimizely.three_arguments import ThreeArguments
+
+
+__all__ = [
+    "CachedConfigManager",
+    "Experiment",
+    "Fault",
+    "Feature",
+    "Fetch",
+    "Fetched",
+    "Source",
+    "ThreeArguments",
+    "current_visitor",
+    "experiment",
+    "feature",
+    "visitor",
+]

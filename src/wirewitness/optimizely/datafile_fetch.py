@@ -1,0 +1,273 @@
+"""
+One fetch over HTTP that ends in time: whatever the server does, and however slowly it does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from wirewitness._current import CURRENT, Dispatch
+from wirewitness._version import __version__
+from wirewitness.core.outcome import Reason
+from wirewitness.telemetry.datafile import Fault
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+MOST_REDIRECTS: Final = 3
+
+_AT_ONCE: Final = 1 << 16
+_OK: Final = range(200, 300)
+_NOT_MODIFIED: Final = 304
+
+
+class FetchFailed(Exception):  # noqa: N818 -- named for what it says
+    """
+    A fetch that brought nothing.
+
+    Attributes:
+        fault: Why.
+        status: The answer's status code, or None.
+        error_type: The class of what was raised, the status code, or the fault.
+    """
+
+    def __init__(self, fault: Fault, *, status: int | None = None, error_type: str | None = None) -> None:
+        super().__init__(fault.value)
+        self.fault = fault
+        self.status = status
+        self.error_type = error_type or (str(status) if fault is Fault.STATUS else fault.value)
+
+
+class Answer(NamedTuple):
+    """
+    What a server answered.
+
+    Attributes:
+        status: 2xx, or 304 if that was asked for.
+        body: The content, decoded; empty with a 304.
+        etag: RFC 9110 section 8.8.3, or None.
+        last_modified: RFC 9110 section 8.8.2, or None.
+    """
+
+    status: int
+    body: bytes
+    etag: str | None
+    last_modified: str | None
+
+
+class Deadline:
+    """
+    Ends the connections of a fetch when its time is over: a timeout of a socket begins anew with each byte.
+
+    Args:
+        seconds: How long the fetch may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._sockets: list[Any] = []
+        self._timer = threading.Timer(seconds, self.end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._token = _DEADLINE.set(self)
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        _DEADLINE.reset(self._token)
+        self._sockets.clear()
+
+    def watch(self, sock: Any) -> None:
+        """
+        A connection was made.
+        """
+        self._sockets.append(sock)
+        if self.passed:
+            self.end()
+
+    def end(self) -> None:
+        """
+        The time is over, or the fetch isn't wanted any more.
+        """
+        self.passed = True
+        for sock in list(self._sockets):
+            # SSLSocket's own shutdown would take the TLS state away under the thread that reads.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+_DEADLINE: Final[ContextVar[Deadline | None]] = ContextVar("wirewitness_datafile_deadline", default=None)
+
+
+def _watched(pool: Any) -> Any:
+    class Connection(pool.ConnectionCls):  # type: ignore[misc]
+        def _new_conn(self) -> Any:
+            return _watch(super()._new_conn())
+
+        def connect(self) -> None:
+            super().connect()
+            _watch(self.sock)
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+
+
+def _watch(sock: Any) -> Any:
+    deadline = _DEADLINE.get()
+    if deadline is not None:
+        deadline.watch(sock)
+    return sock
+
+
+_POOLS: Final = {"http": _watched(HTTPConnectionPool), "https": _watched(HTTPSConnectionPool)}
+_PLAIN: Final = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        if manager.pool_classes_by_scheme == _PLAIN:  # not so for SOCKS, which has connections of its own
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+class _Session(requests.Session):
+    """
+    A session for one fetch.
+
+    Args:
+        token: The access token of a secure environment, or None.
+    """
+
+    def __init__(self, token: str | None) -> None:
+        super().__init__()
+        self.max_redirects = MOST_REDIRECTS
+        self.headers.update({"User-Agent": f"wirewitness/{__version__}", "Accept": "application/json"})
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter())
+        if token is not None:
+            self.auth = _Bearer(token)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target and resp.url.startswith("https:") and urlsplit(urljoin(resp.url, target)).scheme != "https":
+            resp.close()
+            raise FetchFailed(Fault.REDIRECTS, status=resp.status_code)
+        return target
+
+
+class _Bearer(requests.auth.AuthBase):
+    # As `auth` and no header of the session: else a netrc entry for the host would go before it.
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class _Nobody:
+    """
+    The owner of a dispatch that is none: what a fetch asks for is no payload of anybody's.
+    """
+
+    def reconsider(self, dispatch: Dispatch) -> None: ...
+
+    def recognised(self, dispatch: Dispatch) -> None: ...
+
+    def give_up(self, dispatch: Dispatch, reason: Reason) -> None: ...
+
+    def ignores_requests(self, dispatch: Dispatch) -> bool:  # noqa: ARG002 -- the owner's contract
+        return True
+
+
+def fetch(  # noqa: PLR0913 -- all there is to a GET
+    url: str, headers: Mapping[str, str], deadline: Deadline, *, timeout: float, most_bytes: int, token: str | None
+) -> Answer:
+    """
+    GET a datafile. Proxies and certificates are those of the environment, as for ``requests``.
+
+    Args:
+        url: Where it is.
+        headers: What to send, such as ``If-None-Match``.
+        deadline: Ends it, and has begun.
+        timeout: Seconds for each step of it.
+        most_bytes: The longest body that is taken.
+        token: The access token of a secure environment, or None. It goes to the URL's own host only.
+
+    Raises:
+        FetchFailed: If there's no whole answer of 2xx or 304.
+    """
+    unseen = CURRENT.set(Dispatch("datafile", _Nobody()))
+    try:
+        with _Session(token) as session, session.get(url, headers=headers, timeout=timeout, stream=True) as response:
+            return _read(response, deadline, most_bytes)
+    except (OSError, HTTPError, ValueError) as error:
+        fault = _fault_of(error, deadline)
+        kind = None if fault is Fault.TIMEOUT else type(error).__qualname__
+        raise FetchFailed(fault, error_type=kind) from None
+    finally:
+        CURRENT.reset(unseen)
+
+
+def _read(response: requests.Response, deadline: Deadline, most_bytes: int) -> Answer:
+    status = response.status_code
+    if status not in _OK and not (status == _NOT_MODIFIED and _was_conditional(response)):
+        raise FetchFailed(Fault.STATUS, status=status)
+    body = bytearray()
+    for piece in response.iter_content(_AT_ONCE):
+        body += piece
+        if len(body) > most_bytes:
+            raise FetchFailed(Fault.TOO_LARGE, status=status)
+    if deadline.passed:  # a body of no announced length looks whole when its connection is ended
+        raise FetchFailed(Fault.TIMEOUT, status=status)
+    if _is_cut_off(response):
+        raise FetchFailed(Fault.TRUNCATED, status=status)
+    return Answer(status, bytes(body), response.headers.get("ETag"), response.headers.get("Last-Modified"))
+
+
+def _is_cut_off(response: requests.Response) -> bool:
+    # urllib3 finds it out itself from 2 on. A 304 may tell the length of what it doesn't send (RFC 9110 section 8.6).
+    announced = response.headers.get("Content-Length", "")
+    whole = response.status_code == _NOT_MODIFIED or not announced.isdecimal()
+    return not whole and response.raw.tell() < int(announced)
+
+
+def _was_conditional(response: requests.Response) -> bool:
+    return any(name in response.request.headers for name in ("If-None-Match", "If-Modified-Since"))
+
+
+_FAULTS: Final[tuple[tuple[type[Exception], Fault], ...]] = (
+    (requests.Timeout, Fault.TIMEOUT),
+    (requests.TooManyRedirects, Fault.REDIRECTS),
+    (requests.exceptions.InvalidSchema, Fault.REDIRECTS),
+    (requests.exceptions.InvalidURL, Fault.REDIRECTS),
+    (requests.exceptions.ChunkedEncodingError, Fault.TRUNCATED),
+    (requests.exceptions.ContentDecodingError, Fault.TRUNCATED),
+)
+
+
+def _fault_of(error: Exception, deadline: Deadline) -> Fault:
+    if deadline.passed:
+        return Fault.TIMEOUT
+    return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), Fault.CONNECTION)

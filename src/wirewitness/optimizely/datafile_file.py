@@ -1,0 +1,131 @@
+"""
+The cache file: what was fetched last, for the processes that start after, or beside, this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from wirewitness.optimizely.datafile_parse import digest_of
+
+
+_FORMAT: Final = 1
+_OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_PEOPLE: Final = hasattr(os, "geteuid")
+_CLOCKS_DIFFER: Final = 60.0
+
+
+class Unreadable(Exception):  # noqa: N818 -- named for what it says
+    """
+    The file is there, and can't be used.
+    """
+
+
+class Stored(NamedTuple):
+    """
+    What a cache file holds.
+
+    Attributes:
+        text: The datafile.
+        saved: When it was last known to be what the server has, Unix seconds.
+        etag: What the server named it, or None.
+        last_modified: Since when the server had it, or None.
+    """
+
+    text: str
+    saved: float
+    etag: str | None
+    last_modified: str | None
+
+    def age(self) -> float:
+        """
+        Seconds since it was known to be right: endless if that's in the future, where a clock was wrong.
+        """
+        age = time.time() - self.saved
+        return max(0.0, age) if age > -_CLOCKS_DIFFER else float("inf")
+
+
+class CacheFile:
+    """
+    A cache file, that is replaced and never changed. Only its user can read it, and nothing is taken from one that others
+    could have written.
+
+    Args:
+        path: Where it is. Missing folders are made.
+        url: What it is of: another URL's is no use.
+        most_bytes: The longest that is read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], url: str, most_bytes: int) -> None:
+        self._path = Path(path)
+        self._of = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+        self._most_bytes = most_bytes
+
+    def read(self) -> Stored | None:
+        """
+        What it holds; None where there's none, or one of another URL.
+
+        Raises:
+            Unreadable: If it can't be read, others could have written it, or it isn't what was written.
+        """
+        try:
+            with self._path.open("rb") as file:
+                _refuse_others(os.fstat(file.fileno()))
+                # JSON escapes at most 6 bytes for one.
+                return self._stored(json.loads(file.read(6 * self._most_bytes)))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise Unreadable(type(error).__qualname__) from None
+
+    def _stored(self, found: dict[str, Any]) -> Stored | None:
+        if found["format"] != _FORMAT or found["of"] != self._of:
+            return None
+        stored = Stored(found["datafile"], float(found["saved"]), found["etag"], found["last_modified"])
+        if digest_of(stored.text).hex() != found["sha256"]:
+            msg = "other bytes than were written"
+            raise ValueError(msg)
+        return stored
+
+    def write(self, stored: Stored) -> None:
+        """
+        Replace it, in one step.
+
+        Raises:
+            OSError: If that can't be done.
+        """
+        content = {
+            "format": _FORMAT,
+            "of": self._of,
+            "saved": stored.saved,
+            "etag": stored.etag,
+            "last_modified": stored.last_modified,
+            "sha256": digest_of(stored.text).hex(),
+            "datafile": stored.text,
+        }
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made with mode 0600 (tempfile's documentation), and in the same folder, so that replacing is one step.
+        handle, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        try:
+            with open(handle, "w", encoding="ascii") as file:  # noqa: PTH123 -- it has a handle already
+                json.dump(content, file)
+            Path(name).replace(self._path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+
+
+def _refuse_others(found: os.stat_result) -> None:
+    if _PEOPLE and (found.st_uid not in {os.geteuid(), 0} or found.st_mode & _OTHERS_MAY_WRITE):
+        msg = "others could have written it"
+        raise PermissionError(msg)

@@ -1,0 +1,171 @@
+"""
+The cache file: what one process has fetched is there for the next, and nobody else's is trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+
+import pytest
+
+from wirewitness.optimizely import Fetched, Source
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "cache" / "datafile.json"
+
+
+@pytest.fixture
+def written(path, manage, fetches):
+    """
+    A cache file, and the manager that wrote it, which has stopped.
+    """
+    manager = manage(cache_path=path)
+    assert fetches.wait_for(1)
+    manager.stop()
+    fetches.clear()
+    return path
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_cold_start_needs_no_network(written, cdn, manage):
+    cdn.close()
+    manager = manage(cache_path=written)
+    assert (manager.get_config().revision, manager.source) == ("7", Source.FILE)
+
+
+def test_a_fresh_file_is_not_fetched_again(written, cdn, manage):
+    asked = len(cdn.requests)
+    manager = manage(cache_path=written)
+    assert manager.get_config().revision == "7"
+    manager.stop()
+    assert len(cdn.requests) == asked
+
+
+def test_an_expired_file_is_served_while_the_server_hangs(written, cdn, manage):
+    rewrite(written, saved=time.time() - 10_000)
+    cdn.answer = cdn.hang
+    manager = manage(cache_path=written, wait=False)
+    assert (manager.get_config().revision, manager.source) == ("7", Source.FILE)
+    assert manager.gauges().age >= 10_000
+
+
+def test_an_expired_file_goes_before_the_fallback(written, cdn, manage, project):
+    rewrite(written, saved=time.time() - 10_000)
+    cdn.answer = cdn.status(500)
+    manager = manage(cache_path=written, fallback=json.dumps(project | {"revision": "1"}))
+    assert (manager.get_config().revision, manager.source) == ("7", Source.FILE)
+
+
+def test_a_file_s_datafile_is_asked_for_by_its_tag_and_its_time_renewed(written, cdn, manage, fetches):
+    rewrite(written, saved=time.time() - 10_000)
+    manage(cache_path=written)
+    assert fetches.wait_for(1)
+    assert (fetches[0].outcome, fetches[0].status, fetches[0].source) == (Fetched.UNCHANGED, 304, Source.CDN)
+    assert json.loads(written.read_text())["saved"] > time.time() - 5_000
+
+
+def test_what_another_process_has_fetched_meanwhile_is_taken_from_the_file(path, cdn, manage, project, fetches):
+    one = manage(cache_path=path)
+    assert fetches.wait_for(1)
+    cdn.publish(project | {"revision": "8"})
+    other = manage(cache_path=path)
+    fetches.next(other)
+    asked = len(cdn.requests)
+
+    one._renew(asked=False)
+
+    assert (one.get_config().revision, one.source) == ("8", Source.FILE)
+    assert len(cdn.requests) == asked
+
+
+def test_the_file_is_its_user_s_own_and_replaced_in_one_step(written, cdn, manage, fetches, project):
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
+    before = written.stat().st_ino
+    cdn.publish(project | {"revision": "8"})
+    with written.open() as held:
+        fetches.next(manage(cache_path=written))
+        assert json.loads(json.load(held)["datafile"])["revision"] == "7"
+    assert written.stat().st_ino != before
+    assert list(written.parent.iterdir()) == [written]
+
+
+UNTRUSTED = {
+    "truncated": lambda path: path.write_text(path.read_text()[:200]),
+    "changed": lambda path: rewrite(
+        path, datafile=json.loads(path.read_text())["datafile"].replace("one_page", "no_page")
+    ),
+    "not json": lambda path: path.write_text("<html>"),
+    "a list": lambda path: path.write_text("[]"),
+    "of half the fields": lambda path: path.write_text('{"format": 1}'),
+    "writable by others": lambda path: path.chmod(0o622),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("how", UNTRUSTED)
+def test_a_file_that_cannot_be_trusted_is_not_used_and_counted(how, written, cdn, manage, faults):
+    UNTRUSTED[how](written)
+    cdn.answer = cdn.status(500)
+    manager = manage(cache_path=written)
+    assert manager.get_config() is None
+    assert faults("file_read") >= 1
+
+
+def test_a_file_of_a_datafile_that_is_not_taken_any_more_is_not_used(written, cdn, manage, faults):
+    cdn.answer = cdn.status(500)
+    manager = manage(cache_path=written, project_id="another")
+    assert manager.get_config() is None
+    assert faults("file_read") >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_not_used(written, cdn, manage):
+    os.chown(written, 12345, 12345)
+    cdn.answer = cdn.status(500)
+    assert manage(cache_path=written).get_config() is None
+
+
+@pytest.mark.parametrize("change", [{"of": "another URL"}, {"format": 2}])
+def test_a_file_of_another_url_or_of_another_format_is_silently_overwritten(change, written, manage, faults):
+    rewrite(written, **change)
+    manager = manage(cache_path=written)
+    assert manager.get_config().revision == "7"
+    assert manager.source is Source.CDN
+    assert json.loads(written.read_text())["format"] == 1
+    assert faults("file_read") == 0
+
+
+def test_a_file_from_the_future_is_used_and_renewed(written, cdn, manage, fetches):
+    rewrite(written, saved=time.time() + 10_000)
+    manager = manage(cache_path=written)
+    assert manager.get_config().revision == "7"
+    assert fetches.wait_for(1)
+
+
+def test_a_file_that_cannot_be_written_is_counted_and_stops_nothing(manage, tmp_path, faults):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    manager = manage(cache_path=tmp_path / "taken" / "datafile.json")
+    assert manager.get_config().revision == "7"
+    manager.stop()
+    assert faults("file_write") == 1
+
+
+def test_a_file_half_written_leaves_nothing_behind(written, monkeypatch, manage, fetches):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    before = written.read_text()
+    monkeypatch.setattr("wirewitness.optimizely.datafile_file.json.dump", full)
+    manager = manage(cache_path=written)
+    assert fetches.next(manager).outcome is Fetched.UNCHANGED
+    assert written.read_text() == before
+    assert list(written.parent.iterdir()) == [written]
