@@ -203,6 +203,13 @@ class Ledger:
         with _lock:
             self._counts.exchanges += exchanges
 
+    def exchanged(self, number: int) -> None:
+        """
+        So many HTTP requests were made for payloads of an Outbox.
+        """
+        with _lock:
+            self._counts.exchanges += number
+
     def end(self, ending: Ending, number: int = 1, *, stage: Stage = Stage.IN_FLIGHT, exchanges: int = 0) -> None:
         """
         Move payloads of an Outbox to their outcome.

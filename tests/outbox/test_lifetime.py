@@ -251,3 +251,23 @@ def test_a_finalizer_may_dispatch_inside_a_dispatch(sink):
     code, out, err = run(script, f"{sink.url}/v1/events")
     assert (code, out, err) == (0, ["True", "1000"], "")
     assert numbers(sink) == [*range(1, 501), *range(10_000, 10_500)]
+
+
+def test_under_gevent_its_threads_are_greenlets_and_it_delivers(sink):
+    pytest.importorskip("gevent")
+    script = """
+    import gevent
+    outbox = Outbox(HttpSender(threads=4))
+    gevent.joinall([gevent.spawn(fill, outbox, range(at * 10, at * 10 + 10)) for at in range(10)])
+    print(outbox.close(20.0).empty, outbox.ledger.book().count(Outcome.DELIVERED))
+    """
+    head = "from gevent import monkey; monkey.patch_all()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", head + HEAD + textwrap.dedent(script), f"{sink.url}/v1/events"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True 100\n", "")
+    assert numbers(sink) == list(range(100))

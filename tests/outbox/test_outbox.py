@@ -171,9 +171,7 @@ def test_a_reset_before_the_response_sends_the_payload_again(make, sink):
 )
 def test_what_cannot_be_sent_is_dropped_and_the_hook_told(make, sink, call, reason):
     dropped = []
-    outbox = make(
-        spool=MemorySpool(most=10, most_bytes=65_536), on_drop=lambda message, reason: dropped.append(reason)
-    )
+    outbox = make(spool=MemorySpool(most=10, most_bytes=65_536), on_drop=lambda message, reason: dropped.append(reason))
     call(outbox, f"{sink.url}/v1/events")
     assert dropped == [reason]
     assert counts(outbox) == {Outcome.DROPPED: 1}
@@ -214,7 +212,9 @@ def received_numbers(sink):
 
 def test_a_full_spool_drops_the_newest(make, sink, held):
     dropped = []
-    outbox = make(held, spool=MemorySpool(most=3), on_drop=lambda message, reason: dropped.append((message.body, reason)))
+    outbox = make(
+        held, spool=MemorySpool(most=3), on_drop=lambda message, reason: dropped.append((message.body, reason))
+    )
     fill(outbox, f"{sink.url}/v1/events", range(4))
     held.gate.set()
     outbox.flush(5.0)

@@ -63,6 +63,7 @@ class Reason(str, enum.Enum):
     UNREADABLE = "unreadable"
 
     # DROPPED by an Outbox, which never attempted it.
+    CORRUPT = "corrupt"
     EXPIRED = "expired"
     QUEUE_FULL = "queue_full"
     SPOOL_FAILED = "spool_failed"
@@ -104,6 +105,7 @@ REASONS: Final = MappingProxyType(
         Outcome.REJECTED: (*_STATUS, *ALTERATIONS),
         Outcome.FAILED: (*_FAILURES, *ALTERATIONS),
         Outcome.DROPPED: (
+            Reason.CORRUPT,
             Reason.EXPIRED,
             Reason.QUEUE_FULL,
             Reason.SHUTDOWN,

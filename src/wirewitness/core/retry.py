@@ -20,6 +20,7 @@ from wirewitness.errors import ConfigurationError
 # RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4: the same request may succeed later.
 _TRANSIENT: Final = frozenset({408, 425, 429})
 _SERVER_ERROR: Final = 500
+_REDIRECT: Final = 300
 # Beyond that many doublings every backoff is at its ceiling.
 _MOST_DOUBLINGS: Final = 64
 
@@ -67,6 +68,8 @@ class RetryPolicy:
         base: The longest backoff after the first attempt, seconds.
         ceiling: The longest backoff of all, seconds.
         retry_after_ceiling: The longest ``Retry-After`` that is honoured, seconds; a longer one counts as this.
+        statuses: The status codes below 500 after which the same request is sent again. After a 5xx it always is, 501 and
+            505 included: a server that is being replaced answers them too, and ``attempts`` bounds what they cost.
 
     Raises:
         ConfigurationError: If a limit can't work.
@@ -77,6 +80,7 @@ class RetryPolicy:
     base: float = 0.5
     ceiling: float = 60.0
     retry_after_ceiling: float = 300.0
+    statuses: frozenset[int] = _TRANSIENT
 
     def __post_init__(self) -> None:
         attempts: object = self.attempts
@@ -88,6 +92,13 @@ class RetryPolicy:
         if self.ceiling < self.base:
             msg = f"ceiling={self.ceiling!r}: must not be less than base={self.base!r}"
             raise ConfigurationError(msg)
+        _check_statuses(self.statuses)
+
+    def transient(self, status: int) -> bool:
+        """
+        Whether the same request may be answered otherwise later. A code above 599 is a 5xx (RFC 9110 section 15).
+        """
+        return status in self.statuses or status >= _SERVER_ERROR
 
     def delay(self, attempts: int, chance: float) -> float:
         """
@@ -104,6 +115,16 @@ def _check_seconds(name: str, given: Any) -> None:
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < math.inf:
         msg = f"{name}={given!r}: must be a number of seconds greater than 0"
         raise ConfigurationError(msg)
+
+
+def _check_statuses(given: Any) -> None:
+    if not isinstance(given, frozenset):
+        msg = f"statuses={given!r}: must be a frozenset of status codes, such as frozenset({{408, 425, 429}})"
+        raise ConfigurationError(msg)
+    for status in given:
+        if type(status) is not int or not _REDIRECT <= status < _SERVER_ERROR:
+            msg = f"statuses with {status!r}: must be status codes from 300 to 499; every 5xx counts anyway, no 2xx can"
+            raise ConfigurationError(msg)
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
@@ -125,13 +146,6 @@ def parse_retry_after(value: str, now: float) -> float | None:
         return None
 
 
-def transient(status: int) -> bool:
-    """
-    Whether the same request may be answered otherwise later: 408, 425, 429 and every 5xx.
-    """
-    return status in _TRANSIENT or status >= _SERVER_ERROR
-
-
 def decide(  # noqa: PLR0913 -- all that has a say
     policy: RetryPolicy,
     settlement: Settlement,
@@ -146,7 +160,9 @@ def decide(  # noqa: PLR0913 -- all that has a say
     """
     What to do with a message after an attempt.
 
-    One that nobody knows the end of is not sent again: that might double it, and whoever can't see can't tell.
+    One that nobody knows the end of is not sent again: that might double it, and whoever can't see can't tell. One whose
+    attempt was cancelled is: it was the attempt that was given up, not the message. One that couldn't be tried again within
+    its lifetime is given up now, and not kept for nothing.
 
     Args:
         policy: The limits.
@@ -161,7 +177,7 @@ def decide(  # noqa: PLR0913 -- all that has a say
     if settlement.outcome in {Outcome.DELIVERED, Outcome.UNCONFIRMED}:
         return Decision(Action.ACK)
     buried = Decision(Action.BURY, reason=settlement.reason.value)
-    refused = settlement.outcome is Outcome.REJECTED and not (status is not None and transient(status))
+    refused = settlement.outcome is Outcome.REJECTED and not (status is not None and policy.transient(status))
     if settlement.outcome is Outcome.DROPPED or refused:
         return buried
     if policy.attempts is not None and attempts >= policy.attempts:
@@ -177,5 +193,5 @@ def _delay(policy: RetryPolicy, attempts: int, retry_after: str | None, now: flo
     asked = None if retry_after is None else parse_retry_after(retry_after, now)
     if asked is None:
         return backoff
-    # On top, and not instead: all who were asked to come back then would come at one instant.
-    return min(asked, policy.retry_after_ceiling) + min(backoff, policy.base)
+    # All who were asked to come back then would come at one instant; and a server that asks for 0 s has no more than others.
+    return max(backoff, min(asked, policy.retry_after_ceiling) + min(backoff, policy.base))

@@ -61,7 +61,8 @@ class Breakers:
         failures: How many failures in a row open a circuit. A failure is no answer at all, or a 5xx.
         cooldown: Seconds.
         ceiling: The longest cooldown, seconds.
-        most: How many origins that fail are remembered: the longest known are forgotten first.
+        most: How many origins that fail are remembered. Those are forgotten first whose circuit is still closed, and of
+            those the ones that have not failed for longest.
 
     Raises:
         ConfigurationError: If a limit can't work.
@@ -132,6 +133,7 @@ class Breakers:
         """
         with self._lock:
             circuit = self._circuits.get(origin) or self._add(origin)
+            self._circuits.move_to_end(origin)
             circuit.failures += 1
             if circuit.until is None and circuit.failures >= self._failures:
                 self._open += 1
@@ -142,7 +144,8 @@ class Breakers:
 
     def _add(self, origin: Origin) -> _Circuit:
         while len(self._circuits) >= self._most:
-            self.succeeded(next(iter(self._circuits)))
+            known = list(self._circuits)
+            self.succeeded(next((each for each in known if self._circuits[each].until is None), known[0]))
         circuit = self._circuits[origin] = _Circuit(self._cooldown)
         return circuit
 

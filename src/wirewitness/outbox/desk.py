@@ -22,9 +22,10 @@ from wirewitness.ledger import Ending, Ledger, Stage
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady, steady_ns
 from wirewitness.outbox.doorbell import Doorbell
-from wirewitness.outbox.message import Message
+from wirewitness.outbox.message import Message, Origin, origin_of_url
 from wirewitness.outbox.sender import Attempt
 from wirewitness.outbox.spool import Spool
+from wirewitness.telemetry.metrics import Delivery
 from wirewitness.telemetry.outbox import OutboxTelemetry
 
 
@@ -32,6 +33,7 @@ OnDrop = Callable[[Message, Reason], object]
 
 # However quiet it is, a thread looks after this many seconds: for what dead processes have left.
 _LONGEST_WAIT: Final = 5.0
+_ADOPT_EVERY: Final = 30.0
 _SERVER_ERROR: Final = 500
 _MOST_AT_ONCE: Final = 256
 
@@ -73,6 +75,7 @@ class Desk:
         self._on_settle = on_settle
         self._out: dict[int, Message] = {}
         self._drain_until: float | None = None
+        self._adopt_at = time.monotonic() + _ADOPT_EVERY
         self.doorbell = Doorbell()
         self.stopped = False
         self.recording = False
@@ -125,24 +128,31 @@ class Desk:
 
     @fail_open("outbox")
     def _claim(self, most: int) -> list[Message]:
-        now = time.monotonic()
-        claimed = self._spool.claim(min(most, _MOST_AT_ONCE), steady(), self.breakers.closed_to(now))
+        now, at = time.monotonic(), steady_ns()
+        claimed = self._spool.claim(min(most, _MOST_AT_ONCE), at / 1e9, self.breakers.closed_to(now))
         if not claimed:
+            self._adopt(now)
             return claimed
-        self.recording = bool(LISTENERS) or self._on_settle is not None or self._telemetry.recording()
         self._ledger.claim(len(claimed))
-        at = steady_ns()
-        kept = [message for message in claimed if self._fit(message, at) and self._let_through(message, now)]
-        for message in kept:
-            self._out[id(message)] = message
-            if message.context is not None and not message.attempts:
-                message.context = self._telemetry.waited(message.context, message.accepted_ns, at)
-                message.traced = self._telemetry.samples(message.context)
         if len(claimed) == most:
             self.doorbell.ring()
+        kept = [message for message in claimed if self._fit(message, at) and self._let_through(message, now)]
+        self._out.update([(id(message), message) for message in kept])
+        self._telemetry.waited(
+            [message for message in kept if message.context is not None and not message.attempts], at
+        )
+        self.recording = bool(LISTENERS) or self._on_settle is not None or self._telemetry.recording()
         return kept
 
+    def _adopt(self, now: float) -> None:
+        if now >= self._adopt_at:
+            self._adopt_at = now + _ADOPT_EVERY
+            self._ledger.queue(self._spool.adopt())
+
     def _fit(self, message: Message, at: int) -> bool:
+        if message.corrupt:
+            self._bury(message, dropped(Reason.CORRUPT), Reason.CORRUPT.value)
+            return False
         lifetime = self._retry.lifetime
         if lifetime is None or (at - message.accepted_ns) / 1e9 <= lifetime:
             return True
@@ -160,40 +170,35 @@ class Desk:
         """
         Hear what became of messages: see :class:`wirewitness.outbox.sender.Desk`.
         """
-        acknowledged: list[Message] = []
-        endings: Counter[Ending] = Counter()
-        exchanges = 0
+        plain: list[Attempt] = []
         for attempt in attempts:
             # Only once, and not what was given up in the meantime.
             if self._out.pop(id(attempt.message), None) is None:
                 continue
             if attempt.dispatch is None:
-                self._plainly(attempt)
-                acknowledged.append(attempt.message)
-                exchanges += attempt.exchanges
-                endings[_ending(attempt.settlement)] += 1
+                plain.append(attempt)
             elif not self._decide(attempt, attempt.dispatch):
                 self._requeue(attempt.message)
-        if acknowledged:
-            self._settle(acknowledged, endings, exchanges)
+        if plain:
+            self._delivered(plain)
 
     @fail_open("outbox")
-    def _settle(self, acknowledged: list[Message], endings: Counter[Ending], exchanges: int) -> None:
-        self._spool.ack(acknowledged)
-        for ending, number in endings.items():
-            self._ledger.end(ending, number, exchanges=exchanges)
-            exchanges = 0
-
-    @fail_open("outbox")
-    def _plainly(self, attempt: Attempt) -> None:
-        message = attempt.message
-        origin = message.origin
-        if origin is not None and attempt.status is not None:
-            self._telemetry.exchanged(origin.host, attempt.status, attempt.duration)
-            if not self.breakers.quiet:
-                self.breakers.succeeded(origin)
-        took = max(0.0, (attempt.ended_ns - message.accepted_ns) / 1e9)
-        self._telemetry.ended(len(message.body), took, attempt.settlement)
+    def _delivered(self, plain: list[Attempt]) -> None:
+        self._spool.ack([attempt.message for attempt in plain])
+        # Counted by identity: plain successes share a settlement, and hashing its enumerations once a message would be felt.
+        numbers = Counter([id(attempt.settlement) for attempt in plain])
+        for settlement in {id(attempt.settlement): attempt.settlement for attempt in plain}.values():
+            self._ledger.end(_ending(settlement), numbers[id(settlement)])
+        self._ledger.exchanged(sum([attempt.exchanges for attempt in plain]))
+        by_answer: dict[tuple[Origin | None, int | None], list[Delivery]] = {}
+        for message, _, _, duration, ended_ns, status, *_ in plain:
+            delivery = (max(0, ended_ns - message.accepted_ns) / 1e9, duration)
+            by_answer.setdefault((origin_of_url(message.url), status), []).append(delivery)
+        for (origin, answer), deliveries in by_answer.items():
+            if origin is not None and answer is not None:
+                self._telemetry.delivered(origin.host, answer, deliveries)
+                if not self.breakers.quiet:
+                    self.breakers.succeeded(origin)
 
     @fail_open("outbox")
     def _decide(self, attempt: Attempt, dispatch: Dispatch) -> bool:
@@ -210,7 +215,7 @@ class Desk:
             return True
         self._finish(message, settlement, decision, attempt.exchanges)
         dispatch.duration = max(0.0, (attempt.ended_ns - message.accepted_ns) / 1e9)
-        self._telemetry.ended(len(message.body), dispatch.duration, settlement, span)
+        self._telemetry.ended(dispatch.duration, settlement, span)
         self._tell(dispatch, settlement)
         return True
 
@@ -254,7 +259,7 @@ class Desk:
         Show the end of a message that no attempt led to.
         """
         took = max(0.0, (steady_ns() - message.accepted_ns) / 1e9)
-        self._telemetry.ended(len(message.body), took, settlement)
+        self._telemetry.ended(took, settlement)
         dispatch = record_of(self._name, message, self)
         dispatch.duration = took
         dispatch.end(settlement, ())

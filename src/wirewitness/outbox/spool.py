@@ -4,6 +4,7 @@ Where messages wait: the protocol of a spool, and the one in memory.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import math
@@ -165,9 +166,45 @@ class DeadLetter(NamedTuple):
     reason: str
 
 
+class _Line:
+    """
+    The messages for one origin that can be sent now.
+
+    Attributes:
+        back: A heap, by id, of those that were put back: each is older than any of the others.
+        fresh: Those that nobody has had yet, in their order.
+    """
+
+    __slots__ = ("back", "fresh")
+
+    def __init__(self) -> None:
+        self.back: list[tuple[int, Message]] = []
+        self.fresh: deque[Message] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self.back or self.fresh)
+
+    @property
+    def oldest_ns(self) -> int:
+        return (self.back[0][1] if self.back else self.fresh[0]).accepted_ns
+
+    def pop(self) -> Message:
+        return heapq.heappop(self.back)[1] if self.back else self.fresh.popleft()
+
+    def move(self, most: int, to: list[Message]) -> None:
+        back, fresh = self.back, self.fresh
+        while len(to) < most and back:
+            to.append(heapq.heappop(back)[1])
+        while len(to) < most and fresh:
+            to.append(fresh.popleft())
+
+
 class Shelf:
     """
-    Messages in memory, in the order in which they are to be sent. Thread-safe, and may be entered again by the same thread.
+    Messages in memory, in the order in which they are to be sent. Thread-safe.
+
+    A thread that is in here can enter again, with a put or an evict of a signal handler or of a finalizer: between any two
+    calls below. So nothing is read before a call and written after it, and what is iterated over is a copy, made by one call.
     """
 
     def __init__(self) -> None:
@@ -176,7 +213,7 @@ class Shelf:
         # An ordered one: the first of a plain dict is slow to find once many before it are gone.
         self._held: OrderedDict[int, Message] = OrderedDict()
         self._claimed: set[int] = set()
-        self._ready: dict[Origin | None, deque[Message]] = {}
+        self._ready: OrderedDict[Origin | None, _Line] = OrderedDict()
         self._later: list[tuple[float, int, Message]] = []
 
     def __len__(self) -> int:
@@ -196,29 +233,43 @@ class Shelf:
     def oldest_ns(self) -> int | None:
         """When the oldest was accepted, Unix nanoseconds."""
         with self.lock:
-            return next(iter(self._held.values())).accepted_ns if self._held else None
+            for message in self._held.values():
+                return message.accepted_ns
+            return None
 
     def add(self, message: Message) -> None:
         """
         Put a message at the end, or among those that are due later.
         """
+        size = len(message.body) + OVERHEAD
         with self.lock:
             self._held[message.id] = message
-            self.bytes += len(message.body) + OVERHEAD
-            self._enqueue(message)
+            self.bytes += size
+            if message.due:
+                heapq.heappush(self._later, (message.due, message.id, message))
+            else:
+                self._line(message).fresh.append(message)
 
-    def _enqueue(self, message: Message, *, first: bool = False) -> None:
-        if message.due:
-            heapq.heappush(self._later, (message.due, message.id, message))
-            return
+    def holds(self, message: Message) -> bool:
+        """
+        Whether a message of this id is in here.
+        """
+        return message.id in self._held
+
+    def messages(self) -> list[Message]:
+        """
+        All of them.
+        """
+        with self.lock:
+            return list(self._held.values())
+
+    def _line(self, message: Message) -> _Line:
         origin = origin_of_url(message.url)
-        queue = self._ready.get(origin)
-        if queue is None:
-            queue = self._ready[origin] = deque()
-        if first:
-            queue.appendleft(message)
-        else:
-            queue.append(message)
+        line = self._ready.get(origin)
+        return self._ready.setdefault(origin, _Line()) if line is None else line
+
+    def _return(self, message: Message) -> None:
+        heapq.heappush(self._line(message).back, (message.id, message))
 
     def claim(self, most: int, now: float, closed: Collection[Origin] = ()) -> list[Message]:
         """
@@ -227,32 +278,31 @@ class Shelf:
         with self.lock:
             self._promote(now)
             claimed: list[Message] = []
-            for origin, queue in self._ready.items():
-                if origin in closed:
-                    continue
-                while queue and len(claimed) < most:
-                    claimed.append(queue.popleft())
+            for origin in list(self._ready):
+                if len(claimed) == most:
+                    break
+                if origin not in closed:
+                    self._serve(origin, most, claimed)
             self._claimed.update([message.id for message in claimed])
-            self._rotate()
             return claimed
 
     def _promote(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
             message = heapq.heappop(self._later)[2]
             message.due = 0.0
-            self._enqueue(message, first=True)
+            self._return(message)
 
-    def _rotate(self) -> None:
-        # No origin starves another: whoever was served first is last next time, and empty queues leave.
-        if len(self._ready) > 1:
-            first = next(iter(self._ready))
-            queue = self._ready.pop(first)
-            if queue:
-                self._ready[first] = queue
+    def _serve(self, origin: Origin | None, most: int, claimed: list[Message]) -> None:
+        line = self._ready[origin]
+        line.move(most, claimed)
+        # No origin starves another: whoever was served is last next time, and empty lines leave.
+        self._ready.move_to_end(origin)
+        if not (line.fresh or line.back):
+            del self._ready[origin]
 
     def remove(self, messages: Iterable[Message]) -> list[Message]:
         """
-        Forget messages.
+        Forget claimed messages.
 
         Returns:
             Those that were held.
@@ -260,7 +310,8 @@ class Shelf:
         with self.lock:
             gone = [message for message in messages if self._held.pop(message.id, None) is not None]
             self._claimed.difference_update([message.id for message in gone])
-            self.bytes -= sum([len(message.body) + OVERHEAD for message in gone])
+            size = sum([len(message.body) + OVERHEAD for message in gone])
+            self.bytes -= size
             return gone
 
     def put_back(self, message: Message, due: float) -> bool:
@@ -275,31 +326,36 @@ class Shelf:
                 return False
             self._claimed.discard(message.id)
             message.due = due
-            self._enqueue(message, first=True)
+            if due:
+                heapq.heappush(self._later, (due, message.id, message))
+            else:
+                self._return(message)
             return True
 
     def evict(self) -> Message | None:
         """
-        Take the oldest out that isn't claimed, for good.
+        Take the oldest out that can be sent now, for good; where none can, the one that is due next.
         """
         with self.lock:
-            queues = [queue for queue in self._ready.values() if queue]
-            if queues:
-                message = min(queues, key=lambda queue: queue[0].accepted_ns).popleft()
-            elif self._later:
-                message = heapq.heappop(self._later)[2]
-            else:
-                return None
-            self.remove([message])
+            message = self._pop_oldest()
+            if message is not None:
+                self.remove([message])
             return message
+
+    def _pop_oldest(self) -> Message | None:
+        while lines := [line for line in list(self._ready.values()) if line]:
+            with contextlib.suppress(IndexError):
+                return min(lines, key=lambda line: line.oldest_ns).pop()
+        return heapq.heappop(self._later)[2] if self._later else None
 
     def next_due(self, closed: Collection[Origin] = ()) -> float | None:
         """
         When something can be claimed, Unix seconds; 0 for now.
         """
         with self.lock:
-            if any(queue and origin not in closed for origin, queue in self._ready.items()):
-                return 0.0
+            for origin in list(self._ready):
+                if origin not in closed and self._ready[origin]:
+                    return 0.0
             return self._later[0][0] if self._later else None
 
     def empty(self) -> list[Message]:
@@ -307,12 +363,16 @@ class Shelf:
         Take all out, claimed ones too.
         """
         with self.lock:
+            self._ready.clear()
+            self._later.clear()
             return self.remove(list(self._held.values()))
 
 
 class MemorySpool:
     """
     Holds messages in memory: nothing outlives the process.
+
+    A put inside a put, as a signal handler's or a finalizer's is, can exceed the limits by its own message.
 
     Args:
         most: How many messages at most.
