@@ -234,11 +234,12 @@ class Desk:
 
     def _tell_breaker(self, attempt: Attempt) -> None:
         origin, outcome = attempt.message.origin, attempt.settlement.outcome
-        if origin is None or outcome is Outcome.UNCONFIRMED:
+        if origin is None or outcome is Outcome.DROPPED:
             return
         if outcome is Outcome.FAILED or (attempt.status is not None and attempt.status >= _SERVER_ERROR):
             self.breakers.failed(origin, time.monotonic())
-        else:
+        elif not self.breakers.quiet:
+            # An unconfirmed one, too: a probe that nobody can see must not keep all others waiting for ever.
             self.breakers.succeeded(origin)
 
     def _finish(self, message: Message, settlement: Settlement, decision: Decision, exchanges: int) -> None:
