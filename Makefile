@@ -34,7 +34,7 @@ $(VENV)/tox: $(VENV)/python pyproject.toml
 
 # With what is there already, so that one set of versions fits all.
 $(VENV)/lint: $(VENV)/demo pyproject.toml
-	@$(BIN)/python -m pip install --quiet --editable '.[demo]' --group lint --group test
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,curl]' --group lint --group test
 	@touch $@
 
 $(VENV)/bench: $(VENV)/demo pyproject.toml

@@ -31,7 +31,8 @@ README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 
 
-def test_the_python_in_the_readme_does_what_it_shows(monkeypatch):
+def test_the_python_in_the_readme_does_what_it_shows(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     monkeypatch.setattr(trace, "set_tracer_provider", lambda _: None)

@@ -13,6 +13,7 @@ from wirewitness.core.verdict import Evidence, Verdict
 from wirewitness.errors import ConfigurationError, IntegrityError, UnsupportedPayload, WireWitnessError
 from wirewitness.ledger import PROCESS as process_ledger  # noqa: N811 -- constant inside, a name to use outside
 from wirewitness.ledger import Book, Ledger
+from wirewitness.outbox import HttpSender, MemorySpool, Outbox, RetryPolicy
 from wirewitness.telemetry import configure_telemetry
 
 
@@ -22,11 +23,15 @@ __all__ = [
     "Dispatch",
     "Evidence",
     "Exchange",
+    "HttpSender",
     "IntegrityError",
     "Ledger",
+    "MemorySpool",
+    "Outbox",
     "Outcome",
     "Payload",
     "Reason",
+    "RetryPolicy",
     "Settlement",
     "UnsupportedPayload",
     "Verdict",

@@ -39,3 +39,13 @@ def unused_port():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def unused_port_number():
+    """
+    A port that nobody listens on yet, for somebody who will.
+    """
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]

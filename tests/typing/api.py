@@ -7,7 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wirewitness import Dispatch, Ledger, Outcome, configure_telemetry, ledger_of, process_ledger, witness
+from wirewitness import (
+    Dispatch,
+    HttpSender,
+    Ledger,
+    MemorySpool,
+    Outbox,
+    Outcome,
+    RetryPolicy,
+    configure_telemetry,
+    ledger_of,
+    process_ledger,
+    witness,
+)
 from wirewitness.testing import capture
 
 
@@ -44,3 +56,8 @@ shutdown: Callable[[], None] = configure_telemetry("shop", files="out", logs="js
 
 with capture(timeout=1) as dispatches:
     exchanges = [dispatch.exchanges for dispatch in dispatches]
+
+outbox: Outbox = Outbox(HttpSender(), spool=MemorySpool(most=10), retry=RetryPolicy(attempts=3), overflow="drop_oldest")
+outbox.dispatch_event({"url": "http://127.0.0.1/", "params": {}})
+outbox("POST", "http://127.0.0.1/", {})
+remaining: int = outbox.flush(1.0).remaining

@@ -4,6 +4,7 @@ The production dispatcher: never blocks, queues, retries by what the wire says, 
 
 from wirewitness.core.retry import RetryPolicy
 from wirewitness.outbox.breaker import Breakers
+from wirewitness.outbox.curl import CurlSender
 from wirewitness.outbox.inner import InnerSender
 from wirewitness.outbox.lifetime import close_on_sigterm
 from wirewitness.outbox.message import Form, Message
@@ -13,12 +14,14 @@ from wirewitness.outbox.remains import Remains
 from wirewitness.outbox.sender import Attempt, Desk, Sender
 from wirewitness.outbox.senders import HttpSender
 from wirewitness.outbox.spool import DeadLetter, MemorySpool, Spool, SpoolStats
+from wirewitness.outbox.sqlite import SqliteSpool
 
 
 __all__ = [
     "Attempt",
     "Block",
     "Breakers",
+    "CurlSender",
     "DeadLetter",
     "Desk",
     "DropNewest",
@@ -36,5 +39,6 @@ __all__ = [
     "Spill",
     "Spool",
     "SpoolStats",
+    "SqliteSpool",
     "close_on_sigterm",
 ]

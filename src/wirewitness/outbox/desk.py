@@ -148,11 +148,11 @@ class Desk:
         if now >= self._adopt_at:
             self._adopt_at = now + _ADOPT_EVERY
             self._ledger.queue(self._spool.adopt())
+        lost = self._spool.take_lost()
+        if lost:
+            self._ledger.end(_ending(dropped(Reason.CORRUPT)), lost, stage=Stage.QUEUED)
 
     def _fit(self, message: Message, at: int) -> bool:
-        if message.corrupt:
-            self._bury(message, dropped(Reason.CORRUPT), Reason.CORRUPT.value)
-            return False
         lifetime = self._retry.lifetime
         if lifetime is None or (at - message.accepted_ns) / 1e9 <= lifetime:
             return True

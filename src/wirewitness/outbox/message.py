@@ -51,7 +51,6 @@ class Message:
         context: What telemetry keeps of the caller; None if an earlier process accepted the message.
         last: How the last attempt ended; None if there was none, or none in this process.
         home: The spool that holds it, where there is more than one.
-        corrupt: Whether its bytes aren't those that were written: such a message is never sent.
         traced: Whether its attempts have spans, so that a sender is to keep their records.
     """
 
@@ -60,7 +59,6 @@ class Message:
         "attempts",
         "body",
         "context",
-        "corrupt",
         "due",
         "form",
         "headers",
@@ -98,7 +96,6 @@ class Message:
         self.last: Settlement | None = None
         self.home: Any = None
         self.traced = False
-        self.corrupt = False
 
     @property
     def payload(self) -> Payload:

@@ -173,6 +173,12 @@ class SpillingSpool:
         """
         return sum(spool.adopt() for spool in self._spools)
 
+    def take_lost(self) -> int:
+        """
+        What both have lost.
+        """
+        return sum(spool.take_lost() for spool in self._spools)
+
     def put(self, message: Message) -> Reason | None:
         """
         Put a message into the first that takes it.

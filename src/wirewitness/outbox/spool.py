@@ -84,6 +84,11 @@ class Spool(Protocol):
             How many messages it holds in addition now.
         """
 
+    def take_lost(self) -> int:
+        """
+        How many messages turned out to be damaged or gone since the last call: they won't be claimed any more.
+        """
+
     def put(self, message: Message) -> Reason | None:
         """
         Take a message, and give it its id.
@@ -408,6 +413,12 @@ class MemorySpool:
     def adopt(self) -> int:
         """
         Nothing is left in memory by anybody.
+        """
+        return 0
+
+    def take_lost(self) -> int:
+        """
+        Nothing is damaged in memory.
         """
         return 0
 

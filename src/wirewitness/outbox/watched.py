@@ -158,14 +158,13 @@ def attempt_of(message: Message, dispatch: Dispatch) -> Attempt:
     """
     settlement = dispatch.settlement or _UNSEEN
     exchanges = dispatch.exchanges
-    ended = dispatch.started_ns + int(dispatch.duration * 1e9)
     answered = _answer(settlement, exchanges)
     return Attempt(
         message,
         settlement,
         len(exchanges),
         dispatch.duration,
-        ended,
+        steady_ns(),
         None if answered is None else answered.status,
         None if answered is None else answered.retry_after,
         dispatch,

@@ -1,0 +1,27 @@
+"""
+How libcurl is to send.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CurlOptions:
+    """
+    What a :class:`~wirewitness.outbox.curl.CurlSender` was told, checked.
+
+    Attributes:
+        connections: How many transfers at once.
+        timeout: Seconds for a transfer.
+        connect_timeout: Seconds of these for the connection.
+        trusted: A file or a folder of trusted certificates; None to trust any.
+        audit: The share of transfers whose bytes are recorded.
+    """
+
+    connections: int
+    timeout: float
+    connect_timeout: float
+    trusted: str | None
+    audit: float

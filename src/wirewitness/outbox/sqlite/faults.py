@@ -1,0 +1,106 @@
+"""
+What disks and databases do wrong.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+from collections import Counter
+from types import MappingProxyType
+from typing import Final
+
+from wirewitness._guard import INTERNAL_ERRORS
+
+
+DISK_FULL: Final = "disk_full"
+IO_ERROR: Final = "io_error"
+CORRUPT: Final = "corrupt"
+BUSY: Final = "busy"
+
+KINDS: Final = (CORRUPT, DISK_FULL, IO_ERROR)
+
+# https://www.sqlite.org/rescode.html, by the primary result code. Before Python 3.11 only the text tells.
+_CODES: Final = MappingProxyType({5: BUSY, 11: CORRUPT, 13: DISK_FULL, 26: CORRUPT})
+_TEXTS: Final = MappingProxyType(
+    {"malformed": CORRUPT, "is full": DISK_FULL, "not a database": CORRUPT, "is locked": BUSY}
+)
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PRIMARY: Final = 0xFF
+
+
+class Damaged(sqlite3.DatabaseError):
+    """
+    SQLite reads the file, but what's in it is no spool of ours any more.
+    """
+
+
+class NewerSchema(Exception):  # noqa: N818 -- it says what there is
+    """
+    A later wirewitness has written the file.
+    """
+
+
+class Foreign(Exception):  # noqa: N818 -- it says what there is
+    """
+    The file is somebody else's database.
+    """
+
+
+TROUBLES: Final = (sqlite3.Error, OSError)
+"""What reading and writing a file raises."""
+
+
+def kind_of(error: BaseException) -> str:
+    """
+    What sort of trouble an error of :data:`TROUBLES` is.
+    """
+    if isinstance(error, Damaged):
+        return CORRUPT
+    if isinstance(error, OSError):
+        return DISK_FULL if error.errno in _FULL else IO_ERROR
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return _CODES.get(code & _PRIMARY, IO_ERROR)
+    return next((kind for text, kind in _TEXTS.items() if text in str(error)), IO_ERROR)
+
+
+class Faults:
+    """
+    How many troubles a spool has had, by kind.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+        INTERNAL_ERRORS.register("spool")
+
+    def clear(self) -> None:
+        """
+        Start at zero.
+        """
+        self._counts = Counter(dict.fromkeys(KINDS, 0))
+
+    def count(self, kind: str, number: int = 1) -> None:
+        """
+        Count troubles that have no exception.
+        """
+        self._counts[kind] += number
+
+    def report(self, error: BaseException) -> str:
+        """
+        Count a trouble, and have the first of its class logged.
+
+        Returns:
+            Its kind.
+        """
+        kind = kind_of(error)
+        self.count(kind)
+        INTERNAL_ERRORS.report("spool", error)
+        return kind
+
+    def items(self) -> tuple[tuple[str, int], ...]:
+        """
+        The counts, by name.
+        """
+        return tuple(sorted(self._counts.items()))

@@ -1,0 +1,267 @@
+"""
+One file of a spool, and the one connection to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sqlite3
+import time
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from wirewitness.outbox.message import OVERHEAD
+from wirewitness.outbox.sqlite.connection import connect, delete, insert
+from wirewitness.outbox.sqlite.faults import Damaged
+from wirewitness.outbox.sqlite.forks import keep_for_ever
+from wirewitness.outbox.sqlite.record import COLUMNS, LINE, Record, Row, record_of
+from wirewitness.outbox.sqlite.schema import prepare
+
+
+_CHECKPOINT_BYTES: Final = 16 << 20
+_CHECKPOINT_SECONDS: Final = 1.0
+# What a row costs in the write-ahead log beside its body, roughly.
+_ROW_BYTES: Final = 400
+
+READ_ROWS: Final = 256
+"""Rows of a chunk that's read."""
+
+DEAD_COLUMNS: Final = (*COLUMNS, "attempts", "reason", "buried_ns")
+"""The columns of a dead letter."""
+
+DeadRow = tuple[Any, ...]
+"""Their values."""
+
+SUFFIXES: Final = ("", "-wal", "-journal", "-shm")
+"""What SQLite keeps, beside the file's own name."""
+
+
+@dataclass
+class Batch:
+    """
+    What is to be written in one transaction.
+
+    Attributes:
+        rows: New messages.
+        gone: Ids of messages that are no more.
+        attempts: Id, attempts and due time of messages that were tried.
+        dead: New dead letters.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    attempts: list[tuple[int, int, float]] = field(default_factory=list)
+    dead: list[DeadRow] = field(default_factory=list)
+
+
+class SpoolFile:
+    """
+    An open file. Whoever opens it holds its lock.
+
+    Args:
+        path: The file; it's made, readable by nobody else, where it's missing.
+        full: Whether a commit is to outlive a loss of power, too: SQLite's ``synchronous=FULL``, else ``NORMAL``.
+
+    Raises:
+        NewerSchema: If a later version wrote it.
+        Foreign: If it's another application's.
+        sqlite3.Error: If it's damaged, locked by another program, or can't be written.
+        OSError: If it can't be made.
+    """
+
+    def __init__(self, path: Path, *, full: bool = False) -> None:
+        self.path = path
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
+        self._connection = connect(path, full=full)
+        try:
+            self.uid = prepare(self._connection)
+            self.tried = self._one("SELECT count(*) FROM attempt") > 0
+            self.dead, self.dead_bytes = self._totals("dead")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            raise
+        self._unchecked = 0
+        self._checked_at = time.monotonic()
+
+    def _one(self, sql: str, *values: Any) -> Any:
+        return self._connection.execute(sql, values).fetchone()[0]
+
+    def _totals(self, table: str) -> tuple[int, int]:
+        sql = f"SELECT count(*), coalesce(sum(length(body) + {OVERHEAD}), 0) FROM {table}"  # noqa: S608 -- our own name
+        number, size = self._connection.execute(sql).fetchone()
+        return int(number), int(size)
+
+    def check(self) -> None:
+        """
+        Look for damage to the file's structure.
+
+        Raises:
+            sqlite3.DatabaseError: If there is any.
+        """
+        if self._one("PRAGMA quick_check(1)") != "ok":
+            raise Damaged
+
+    @property
+    def last_id(self) -> int:
+        """The greatest id that was ever used, as far as the file knows."""
+        tables = ("message", "attempt", "dead")
+        return max(int(self._one(f"SELECT coalesce(max(id), 0) FROM {table}")) for table in tables)  # noqa: S608 -- our own
+
+    def read(self, first: int, last: int, most: int = READ_ROWS) -> list[Record]:
+        """
+        Read messages in their order.
+
+        All come as one text: a row by itself would be a step by itself, after which this thread gets in line for the
+        interpreter again.
+
+        Args:
+            first: The least id.
+            last: The greatest id.
+            most: How many at most.
+        """
+        sql = (  # our own names
+            f"SELECT group_concat(line, char(10)) FROM (SELECT {LINE} AS line FROM message m "
+            "LEFT JOIN attempt a ON a.id = m.id WHERE m.id BETWEEN ? AND ? ORDER BY m.id LIMIT ?)"
+        )
+        text = self._one(sql, first, last, most)
+        return sorted([record_of(line) for line in text.split("\n")], key=_id) if text else []
+
+    def messages(self) -> Iterator[list[Record]]:
+        """
+        All messages, in chunks.
+        """
+        first = 0
+        while chunk := self.read(first, LAST):
+            yield chunk
+            first = chunk[-1].id + 1
+
+    def dead_letters(self) -> Iterator[list[DeadRow]]:
+        """
+        All dead letters, in chunks, as they stand there.
+        """
+        sql = f"SELECT {', '.join(DEAD_COLUMNS)} FROM dead WHERE id >= ? ORDER BY id LIMIT ?"  # noqa: S608 -- our own
+        first = 0
+        while rows := self._connection.execute(sql, (first, READ_ROWS)).fetchall():
+            yield rows
+            first = rows[-1][0] + 1
+
+    def write(self, batch: Batch) -> int:
+        """
+        Write all of a batch, or nothing.
+
+        Returns:
+            How many of its messages weren't there yet.
+        """
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            before = connection.total_changes
+            insert(connection, "message", batch.rows)
+            added = connection.total_changes - before
+            insert(connection, "dead", batch.dead)
+            self._delete(batch.gone)
+            insert(connection, "attempt", batch.attempts)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        self._wrote(batch)
+        return added
+
+    def _delete(self, ids: Sequence[int]) -> None:
+        keys = sorted(ids)
+        delete(self._connection, "message", keys)
+        if self.tried:
+            delete(self._connection, "attempt", keys)
+
+    def _wrote(self, batch: Batch) -> None:
+        self.tried = self.tried or bool(batch.attempts)
+        self.dead += len(batch.dead)
+        self.dead_bytes += sum([len(row[8]) + OVERHEAD for row in batch.dead])
+        self._unchecked += sum([len(row[8]) for row in batch.rows]) + sum([len(row[8]) for row in batch.dead])
+        self._unchecked += _ROW_BYTES * (len(batch.rows) + len(batch.gone) + len(batch.attempts) + len(batch.dead))
+
+    def trim_dead(self, most_bytes: int) -> None:
+        """
+        Have the oldest dead letters make room.
+        """
+        while self.dead and self.dead_bytes > most_bytes:
+            rows = self._connection.execute("SELECT id, length(body) FROM dead ORDER BY id LIMIT 64").fetchall()
+            sizes = itertools.accumulate([size + OVERHEAD for _, size in rows])
+            excess = self.dead_bytes - most_bytes
+            number = next((index for index, size in enumerate(sizes, 1) if size >= excess), len(rows))
+            delete(self._connection, "dead", [row[0] for row in rows[:number]])
+            self.dead, self.dead_bytes = self._totals("dead")
+
+    def bury(self, number: int, reason: str, now_ns: int) -> None:
+        """
+        Make a dead letter of a row as it stands there, be it readable or not.
+        """
+        columns = ", ".join(COLUMNS)
+        sql = f"INSERT OR REPLACE INTO dead SELECT {columns}, 0, ?, ? FROM message WHERE id = ?"  # noqa: S608 -- our own
+        self._connection.execute(sql, (reason, now_ns, number))
+        self._connection.execute("DELETE FROM message WHERE id = ?", (number,))
+        self.dead, self.dead_bytes = self._totals("dead")
+
+    def checkpoint(self, *, now: bool = False) -> None:
+        """
+        Bring what the write-ahead log holds to the disk and into the file: if it's much, or a while since.
+
+        Not by SQLite's own means, which keep silent about a disk that fails, and try again.
+        """
+        waited = time.monotonic() - self._checked_at
+        if self._unchecked and (now or self._unchecked > _CHECKPOINT_BYTES or waited > _CHECKPOINT_SECONDS):
+            self._checked_at = time.monotonic()
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._unchecked = 0
+
+    def tidy(self) -> None:
+        """
+        Forget attempts at messages that aren't there.
+        """
+        if self.tried:
+            self._connection.execute("DELETE FROM attempt WHERE id NOT IN (SELECT id FROM message)")
+
+    @property
+    def settled(self) -> bool:
+        """Whether there's nothing for a checkpoint to do."""
+        return not self._unchecked
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds nothing at all."""
+        return not self._one("SELECT EXISTS (SELECT 1 FROM message) OR EXISTS (SELECT 1 FROM dead)")
+
+    def shrink(self) -> None:
+        """
+        Give back the room of what's gone, if nearly all is.
+        """
+        if self.empty:
+            self._connection.execute("VACUUM")
+
+    def close(self) -> None:
+        """
+        Close it. SQLite checkpoints it, if it can.
+        """
+        self._connection.close()
+
+    def disown(self) -> None:
+        """
+        Leave it alone, in a forked child.
+        """
+        keep_for_ever(self._connection)
+
+
+LAST: Final = (1 << 63) - 1
+"""The greatest id there can be."""
+
+
+def _id(record: Record) -> int:
+    return record.id
