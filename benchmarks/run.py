@@ -34,6 +34,7 @@ FIGURES = {
     "4": (("idle_tap",), "an http.client request with nothing watched"),
     "5": (("memory",), "growth over a million dispatches"),
     "6": (("collector_down",), "the slowest dispatches while the OTLP collector is down"),
+    "drain": (("drain",), "an Outbox's rate, of bare senders' and of the SDK's dispatcher"),
 }
 
 LIBRARIES = (
@@ -51,7 +52,8 @@ METHOD = (
     "in-memory reader; nothing is exported, which would be the same work for both. structlog: JSON into the void. "
     "1 and 3 settle inside the timed part what waits for late evidence. 2: over a kept-alive urllib3 pool, which ends in "
     "http.client, to a server in another process; the control has opentelemetry-instrumentation-urllib3 besides. "
-    "3's control is json.dumps of the same event, 4's the request itself. 6 is wall time, with everything exported over OTLP."
+    "3's control is json.dumps of the same event, 4's the request itself. 6 is wall time, with everything exported over OTLP. "
+    "Outbox: wall time, each turn in a process of its own, with the control's rate as the unit."
 )
 
 
@@ -149,7 +151,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         _microseconds(row.parts.get("witness")),
         f"{row.median:.2f} {row.unit}",
         f"{min(row.values):.2f}..{max(row.values):.2f}" if len(row.values) > 1 else "",
-        "" if row.target is None else f"{row.target:g}{aim}",
+        "" if row.target is None else f"{'≥' * row.at_least}{row.target:g}{aim}",
         MET[row.met],
     )
 

@@ -14,6 +14,7 @@ PRINTED = {
     "any_callable.py": "the payload was embedded, as far as the response shows\n",
     "in_a_test.py": "the payload arrived byte for byte\n",
     "optimizely_client.py": "accepted 1 = delivered 1 + rejected 0 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
+    "killed_and_restarted.py": "started again: the events of 40 orders arrived, in 40 payloads\n",
     "optimizely_cached_datafile.py": "accepted 3 = delivered 3 + rejected 0 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
     "three_arguments.py": "accepted 2 = delivered 1 + rejected 1 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
 }

@@ -49,6 +49,7 @@ class Row:
         aim: The most that is hoped for.
         parts: What the value is made of, medians, by name; microseconds of CPU time a call unless the name says else.
         note: What else there is to say.
+        at_least: Whether target and aim are the least that meets them, and not the most.
     """
 
     figure: str
@@ -59,6 +60,7 @@ class Row:
     aim: float | None = None
     parts: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    at_least: bool = False
 
     @property
     def median(self) -> float:
@@ -68,7 +70,9 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None where there's none."""
-        return None if self.target is None else self.median <= self.target
+        if self.target is None:
+            return None
+        return self.median >= self.target if self.at_least else self.median <= self.target
 
     def as_dict(self) -> dict[str, Any]:
         """

@@ -13,13 +13,14 @@ from wirewitness.core.verdict import Evidence, Verdict
 from wirewitness.errors import ConfigurationError, IntegrityError, UnsupportedPayload, WireWitnessError
 from wirewitness.ledger import PROCESS as process_ledger  # noqa: N811 -- constant inside, a name to use outside
 from wirewitness.ledger import Book, Ledger
-from wirewitness.outbox import HttpSender, MemorySpool, Outbox, RetryPolicy
+from wirewitness.outbox import CurlSender, HttpSender, MemorySpool, Outbox, RetryPolicy, SqliteSpool
 from wirewitness.telemetry import configure_telemetry
 
 
 __all__ = [
     "Book",
     "ConfigurationError",
+    "CurlSender",
     "Dispatch",
     "Evidence",
     "Exchange",
@@ -33,6 +34,7 @@ __all__ = [
     "Reason",
     "RetryPolicy",
     "Settlement",
+    "SqliteSpool",
     "UnsupportedPayload",
     "Verdict",
     "WireWitnessError",

@@ -4,7 +4,6 @@ What becomes of a message for which the spool has no room.
 
 from __future__ import annotations
 
-import math
 import time
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import Any, Final, Protocol
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import Message, Origin
-from wirewitness.outbox.spool import Spool, SpoolStats
+from wirewitness.outbox.spool import Spool, SpoolStats, seconds
 
 
 class Overflow(Protocol):
@@ -82,10 +81,7 @@ class Block:
     seconds: float = 0.1
 
     def __post_init__(self) -> None:
-        given: object = self.seconds
-        if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < math.inf:
-            msg = f"Block(seconds={given!r}): must be a number of seconds greater than 0, such as 0.1"
-            raise ConfigurationError(msg)
+        seconds("seconds", self.seconds)
 
     def __call__(self, spool: Spool, message: Message, dropped: Callable[[Message], Any]) -> Reason | None:  # noqa: ARG002 -- the protocol's
         """
@@ -107,14 +103,26 @@ class Spill:
 
     Attributes:
         to: The second spool.
+        seconds: The longest that a caller waits where payloads come faster than the second spool can write them.
+
+    Raises:
+        ConfigurationError: If ``seconds`` isn't a number greater than 0.
     """
 
     to: Spool
+    seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        seconds("seconds", self.seconds)
 
     def __call__(self, spool: Spool, message: Message, dropped: Callable[[Message], Any]) -> Reason | None:  # noqa: ARG002 -- the protocol's
         """
-        Find no room: it's the spool itself that spills, see :class:`SpillingSpool`.
+        Have the second spool write what it has taken, and try again. That the spool spills is a matter of its own, see
+        :class:`SpillingSpool`.
         """
+        held = self.to.stats()
+        if held.size < held.capacity and self.to.sync(self.seconds):
+            return spool.put(message)
         return Reason.QUEUE_FULL
 
 
