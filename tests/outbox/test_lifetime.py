@@ -135,21 +135,23 @@ def test_a_fork_while_the_queue_is_full_and_threads_send_loses_nothing(sink):
     assert numbers(sink) == expected
 
 
-def test_multiprocessing_with_fork_delivers_from_every_process(sink):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize("library", ["multiprocessing", "billiard"])
+def test_processes_of_multiprocessing_and_of_celerys_billiard_deliver_each_their_own(sink, library):
     script = """
-    import multiprocessing
+    import LIBRARY
     outbox = Outbox(HttpSender())
     def work(at):
         fill(outbox, [at])
         outbox.flush(10.0)
     if __name__ == "__main__":
         fill(outbox, [100])
-        context = multiprocessing.get_context("fork")
+        context = LIBRARY.get_context("fork")
         processes = [context.Process(target=work, args=(at,)) for at in range(4)]
         for process in processes: process.start()
         for process in processes: process.join()
         print(*[process.exitcode for process in processes])
-    """
+    """.replace("LIBRARY", library)
     code, out, err = run(script, f"{sink.url}/v1/events")
     assert (code, out) == (0, ["0"] * 4), err
     assert numbers(sink) == [0, 1, 2, 3, 100]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import threading
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 import requests
@@ -19,6 +19,7 @@ from wirewitness.errors import ConfigurationError
 from wirewitness.outbox import Block, HttpSender, InnerSender, MemorySpool, Outbox, RetryPolicy, Spill
 
 
+DATAFILE = (Path(__file__).parents[2] / "examples" / "datafile.json").read_text(encoding="utf-8")
 PAYLOAD = {"visitors": [{"visitor_id": "v", "snapshots": []}], "account_id": "1"}
 
 
@@ -417,9 +418,25 @@ def test_an_async_dispatcher_is_refused():
         Outbox(inner)
 
 
-def test_optimizelys_client_takes_it(make, sink):
-    from optimizely.helpers import validator
+@pytest.mark.parametrize("batched", [False, True])
+def test_optimizelys_client_and_its_batch_event_processor_take_it(make, sink, monkeypatch, batched):
+    from optimizely.event.event_factory import EventFactory
+    from optimizely.event.event_processor import BatchEventProcessor, ForwardingEventProcessor
+    from optimizely.helpers.sdk_settings import OptimizelySdkSettings
+    from optimizely.optimizely import Optimizely
 
+    monkeypatch.setattr(EventFactory, "EVENT_ENDPOINTS", {"US": f"{sink.url}/v1/events"})
     outbox = make()
-    assert validator.is_event_dispatcher_valid(outbox)
-    assert SimpleNamespace(dispatch_event=outbox.dispatch_event)
+    processor = BatchEventProcessor(outbox, start_on_init=True) if batched else ForwardingEventProcessor(outbox)
+    client = Optimizely(
+        DATAFILE, event_dispatcher=outbox, event_processor=processor, settings=OptimizelySdkSettings(odp_disabled=True)
+    )
+    for visitor in ("ada", "grace", "edith"):
+        client.create_user_context(visitor, {"plan": "gold"}).track_event("order_placed", {"revenue": 4200})
+    client.close()
+    assert outbox.flush(5.0).empty
+    payloads = [json.loads(received.body) for received in sink.requests]
+    assert len(payloads) == (1 if batched else 3)
+    visitors = [visitor["visitor_id"] for payload in payloads for visitor in payload["visitors"]]
+    assert sorted(visitors) == ["ada", "edith", "grace"]
+    assert counts(outbox) == {Outcome.DELIVERED: len(payloads)}
