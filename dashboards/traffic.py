@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from wirewitness import witness
+from wirewitness import HttpSender, MemorySpool, Outbox, RetryPolicy, witness
 from wirewitness.conformance import Sink
 
 
@@ -161,6 +161,59 @@ def shop(name: str, **providers: Any) -> Iterator[Shop]:
     with Sink() as sink, socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # taken, and nobody listens
         yield Shop(name, sink, f"http://127.0.0.1:{nobody.getsockname()[1]}/v1/events", **providers)
+
+
+class Queues:
+    """
+    An Outbox that delivers, one whose endpoint is down, and one that is full.
+
+    Args:
+        name: What their names begin with.
+        url: An endpoint that answers.
+        refusing: A URL where nobody listens.
+        **providers: Where their telemetry goes.
+    """
+
+    def __init__(self, name: str, url: str, refusing: str, **providers: Any) -> None:
+        patient = RetryPolicy(attempts=None)
+        self._outboxes = {
+            Outbox(HttpSender(threads=2), name=f"{name}-healthy", **providers): url,
+            Outbox(HttpSender(threads=2), name=f"{name}-down", retry=patient, **providers): refusing,
+            Outbox(
+                HttpSender(threads=2), name=f"{name}-full", retry=patient, spool=MemorySpool(most=5), **providers
+            ): refusing,
+        }
+
+    def dispatch(self) -> None:
+        """
+        Give each some payloads, more than the full one has room for.
+        """
+        for outbox, url in self._outboxes.items():
+            for number in range(10):
+                outbox("POST", url, {"event": number})
+
+    def close(self) -> None:
+        """
+        Close them, whatever they still hold.
+        """
+        for outbox in self._outboxes:
+            outbox.close(0.1)
+
+
+@contextlib.contextmanager
+def queues(name: str, **providers: Any) -> Iterator[Queues]:
+    """
+    Outboxes, with an endpoint for those that have one.
+
+    Args:
+        name: What their names begin with.
+        **providers: Where their telemetry goes.
+    """
+    with Sink() as sink, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        refusing = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1/events"
+        with contextlib.closing(Queues(name, f"{sink.url}/v1/events", refusing, **providers)) as made:
+            yield made
 
 
 class Telemetry(NamedTuple):

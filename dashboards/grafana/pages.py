@@ -427,7 +427,6 @@ STATE: Final = (
 )
 
 _DROPPED, _AS_DISPATCHER = 'outcome="dropped"', 'job=~"$job", dispatcher_name=~"$outbox"'
-NOT_YET: Final = " wirewitness does not emit this metric yet: the panel is empty until it has its Outbox."
 
 QUEUE: Final = (
     Panel(
@@ -438,7 +437,7 @@ QUEUE: Final = (
             Query(f"sum by (outbox) ({_of('wirewitness_outbox_size', of=OF_OUTBOX)})", "{{outbox}}: queued"),
             Query(f"sum by (outbox) ({_of('wirewitness_outbox_capacity', of=OF_OUTBOX)})", "{{outbox}}: capacity"),
         ),
-        f"Payloads queued, and how many there can be. A full outbox drops.{NOT_YET}",
+        "Payloads queued, and how many there can be. A full outbox drops.",
         ("WirewitnessOutboxNearlyFull",),
         drill={"wirewitness.dispatcher.name": "outbox"},
     ),
@@ -447,7 +446,7 @@ QUEUE: Final = (
         "timeseries",
         "s",
         (Query(f"max by (outbox) ({_of('wirewitness_outbox_oldest_age_seconds', of=OF_OUTBOX)})", "{{outbox}}"),),
-        f"How long the payload that was queued first has waited. It tells sooner than the depth that sending is stuck.{NOT_YET}",
+        "How long the payload that was queued first has waited. It tells sooner than the depth that sending is stuck.",
         ("WirewitnessOutboxOldestPayload",),
         drill={"wirewitness.dispatcher.name": "outbox"},
         steps=((None, GREEN), (300, ORANGE), (1800, VERMILION)),
@@ -458,7 +457,7 @@ QUEUE: Final = (
         "s",
         _quantiles("wirewitness_outbox_wait_duration_seconds", OF_OUTBOX),
         "From acceptance to the first attempt: half, nine of ten and 99 of 100 payloads waited at most this long. Each dot is one "
-        f"payload; it leads to its trace.{NOT_YET}",
+        "payload; it leads to its trace.",
         ("WirewitnessOutboxOldestPayload",),
         exemplars=True,
     ),
@@ -467,7 +466,7 @@ QUEUE: Final = (
         "states",
         "none",
         (Query(f"max by (outbox) ({_of('wirewitness_outbox_circuit_state', of=OF_OUTBOX)})", "{{outbox}}"),),
-        f"closed: payloads are sent. open: the endpoint fails, and none are. half-open: one is tried.{NOT_YET}",
+        "closed: payloads are sent. open: the endpoint fails, and none are. half-open: one is tried.",
         ("WirewitnessOutboxCircuitOpen",),
         drill={"wirewitness.dispatcher.name": "outbox"},
     ),

@@ -22,6 +22,8 @@ import trustme
 from wirewitness import ConfigurationError, Evidence, Outcome, Reason, Verdict, __version__
 from wirewitness.conformance import Sink
 from wirewitness.core.payload import freeze_query
+from wirewitness.core.retry import RetryPolicy
+from wirewitness.outbox import Outbox
 from wirewitness.outbox.curl import CurlSender
 from wirewitness.outbox.curl_evidence import (
     BROKEN,
@@ -33,11 +35,13 @@ from wirewitness.outbox.curl_evidence import (
     failure_of,
 )
 from wirewitness.outbox.message import Form, Message
+from wirewitness.testing import capture
 
 
 JSON = (("Content-Type", "application/json"),)
 BODY = json.dumps({"visitor": "Zoë", "value": 1.10}).encode()
 PATIENCE = 20.0
+SOON = RetryPolicy(base=0.01, ceiling=0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -762,6 +766,19 @@ def _fork(sender, child_s):
         os._exit(code)
 
 
+def test_an_outbox_retries_by_what_it_says_and_shows_it_under_its_own_name(sink):
+    with capture() as dispatches, contextlib.closing(Outbox(CurlSender(), name="events", retry=SOON)) as outbox:
+        for path in ("v1/events", "status/404", "flaky/2/503"):
+            outbox("POST", f"{sink.url}/{path}", {"path": path})
+        assert not outbox.flush(PATIENCE).remaining
+        book = outbox.ledger.book()
+    assert (book.count(Outcome.DELIVERED), book.count(Outcome.REJECTED), book.exchanges) == (2, 1, 5)
+    assert book.verdicts[Verdict.IDENTICAL] == 3
+    assert len(sink.requests) == 5
+    assert [dispatch.name for dispatch in dispatches] == ["events"] * 3
+    assert {dispatch.exchanges[-1].body for dispatch in dispatches} == {received.body for received in sink.requests}
+
+
 def test_without_pycurl_it_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycurl", None)
     monkeypatch.delitem(sys.modules, "wirewitness.outbox.curl_multi", raising=False)
@@ -772,9 +789,9 @@ def test_without_pycurl_it_names_what_to_install(monkeypatch):
 def test_with_a_pycurl_that_is_too_old_it_names_what_to_install(monkeypatch):
     import pycurl
 
-    monkeypatch.delattr(pycurl, "PREREQFUNCTION")
+    monkeypatch.delattr(pycurl, "RETRY_AFTER")
     monkeypatch.delitem(sys.modules, "wirewitness.outbox.curl_multi", raising=False)
-    with pytest.raises(ConfigurationError, match=r"7\.45\.7"):
+    with pytest.raises(ConfigurationError, match=r"7\.48 .*pip install"):
         CurlSender()
 
 

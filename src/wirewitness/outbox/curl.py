@@ -90,7 +90,7 @@ def _runner() -> Callable[[CurlOptions, Desk], None]:
     try:
         module: Any = importlib.import_module("wirewitness.outbox.curl_multi")
     except ImportError as missing:
-        msg = "CurlSender needs pycurl 7.45.7 or newer, with libcurl 7.80 or newer: pip install 'wirewitness[curl]'"
+        msg = "CurlSender needs pycurl 7.48 or newer, with libcurl 7.80 or newer: pip install 'wirewitness[curl]'"
         raise ConfigurationError(msg) from missing
     run: Callable[[CurlOptions, Desk], None] = module.run
     return run

@@ -35,8 +35,8 @@ from wirewitness.wire.recorder import MOST_RECORDED
 # It has no type annotations worth the name.
 pycurl: Any = importlib.import_module("pycurl")
 
-if not (hasattr(pycurl, "PREREQFUNCTION") and hasattr(pycurl, "SIZE_UPLOAD_T")):
-    msg = f"pycurl {pycurl.version} is too old"
+if not hasattr(pycurl, "RETRY_AFTER"):
+    msg = f"{pycurl.version} is too old"
     raise ImportError(msg)
 
 POSTFIELDSIZE: Final = pycurl.POSTFIELDSIZE_LARGE

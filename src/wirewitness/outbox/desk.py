@@ -203,6 +203,8 @@ class Desk:
     @fail_open("outbox")
     def _decide(self, attempt: Attempt, dispatch: Dispatch) -> bool:
         message, settlement = attempt.message, attempt.settlement
+        # A sender need not know whose it is.
+        dispatch.name = self._name
         message.last = settlement
         self._tell_breaker(attempt)
         decision = self._decision(attempt)
@@ -259,11 +261,11 @@ class Desk:
         """
         Show the end of a message that no attempt led to.
         """
-        took = max(0.0, (steady_ns() - message.accepted_ns) / 1e9)
-        self._telemetry.ended(took, settlement)
         dispatch = record_of(self._name, message, self)
-        dispatch.duration = took
+        dispatch.duration = max(0.0, (steady_ns() - message.accepted_ns) / 1e9)
         dispatch.end(settlement, ())
+        span = self._telemetry.attempted(dispatch, settlement, message.context, retry=None)
+        self._telemetry.ended(dispatch.duration, settlement, span)
         self._tell(dispatch, settlement)
 
     def _tell(self, dispatch: Dispatch, settlement: Settlement) -> None:

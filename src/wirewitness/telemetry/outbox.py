@@ -198,17 +198,18 @@ class OutboxTelemetry(Telemetry):
         spans = self._own_spans if self._own_spans.enabled else None
         for message in messages:
             at = message.accepted_ns
-            record(max(0, claimed_ns - at) / 1e9, labels, NO_SPAN)
             accepted = None if spans is None else spans.accepted(self._name, message.context, at, at)
             message.context = accepted
             message.traced = accepted is not None and accepted.trace_flags.sampled
+            within = _spanned(accepted) if message.traced else NO_SPAN
+            record(max(0, claimed_ns - at) / 1e9, labels, within)
 
     @staticmethod
     def within(parent: SpanContext | None) -> Token[Context]:
         """
         Make the acceptance's span the current one while a sender's thread sends its message.
         """
-        return context.attach(NO_SPAN if parent is None else trace.set_span_in_context(NonRecordingSpan(parent)))
+        return context.attach(_spanned(parent))
 
     @staticmethod
     def without(token: Token[Context]) -> None:
@@ -250,8 +251,7 @@ class OutboxTelemetry(Telemetry):
         """
         state: Trace | None = dispatch.trace
         if state is None:
-            within = NO_SPAN if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context())
-            state = dispatch.trace = self._own_spans.record(dispatch, within)
+            state = dispatch.trace = self._own_spans.record(dispatch, _spanned(parent))
             if parent is not None:
                 state.span.add_link(parent)
         span = self._own_spans.settled(dispatch, settlement, state, final=retry is None)
@@ -283,3 +283,7 @@ class OutboxTelemetry(Telemetry):
             return
         state: Trace | None = dispatch.trace
         self._own_logs.settled(dispatch, settlement, INVALID_SPAN if state is None else state.span)
+
+
+def _spanned(parent: SpanContext | None) -> Context:
+    return NO_SPAN if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), NO_SPAN)
