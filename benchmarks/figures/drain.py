@@ -46,10 +46,10 @@ LATENCY, MANY = 0.05, 256
 SIZE = SIZES["0.7 kB"]
 
 CALLS = {
-    "pycurl": 60_000,
-    "sender": 60_000,
-    "curl": 30_000,
-    "group": 30_000,
+    "pycurl": 40_000,
+    "sender": 40_000,
+    "curl": 20_000,
+    "group": 20_000,
     "session": 1_500,
     "http": 1_500,
     "http_8": 1_500,
@@ -58,6 +58,23 @@ CALLS = {
     "slow_curl": 20_000,
 }
 """Payloads a turn, by contender."""
+
+
+Spent = dict[str, list[float]]
+"""Microseconds a payload, one value a round, by contender."""
+
+
+class Took(NamedTuple):
+    """
+    What a turn took a payload, microseconds.
+
+    Attributes:
+        wall: Of wall time.
+        cpu: Of this process's CPU time, all threads; the server's isn't in it.
+    """
+
+    wall: float
+    cpu: float
 
 
 def steps(scale: Scale) -> int:
@@ -72,9 +89,11 @@ def measure(scale: Scale, tick: Tick) -> Iterator[Row]:
     Measure all, interleaved.
     """
     with fast() as quick, slow(LATENCY) as lazy:
-        spent = _rounds(scale, tick, {"slow": lazy, "": quick})
+        spent, cpu = _rounds(scale, tick, {"slow": lazy, "": quick})
     yield _row(TITLE, "CurlSender / bare pycurl", spent, "curl", "pycurl", 0.35, 0.5, note=_note(spent, quick))
+    yield _row(TITLE, "the same, CPU time", cpu, "curl", "pycurl")
     yield _row(TITLE, "no Outbox / bare pycurl", spent, "sender", "pycurl")
+    yield _row(TITLE, "the same, CPU time", cpu, "sender", "pycurl")
     yield _row(TITLE, "CurlSender / SDK's own", spent, "curl", "sdk", 25)
     yield _row(TITLE, "HttpSender(1) / Session", spent, "http", "session", 0.8)
     yield _row(TITLE, "HttpSender(8) / Session", spent, "http_8", "session")
@@ -85,22 +104,25 @@ def measure(scale: Scale, tick: Tick) -> Iterator[Row]:
     yield _row(TITLE_SLOW, "pycurl / 256 in 50 ms", spent, "slow_pycurl", "ideal")
 
 
-def _rounds(scale: Scale, tick: Tick, where: dict[str, Endpoint]) -> dict[str, list[float]]:
-    spent: dict[str, list[float]] = {name: [] for name in CALLS}
+def _rounds(scale: Scale, tick: Tick, where: dict[str, Endpoint]) -> tuple[Spent, Spent]:
+    spent: Spent = {name: [] for name in CALLS}
+    cpu: Spent = {name: [] for name in CALLS}
     names = list(CALLS)
     for number in range(scale.rounds):
-        first = number % len(names)
-        for name in (*names[first:], *names[:first]):
+        # Neighbours stay neighbours: on a machine with other things to do, a minute later is another machine.
+        for name in names if number % 2 else reversed(names):
             endpoint = where["slow" if name.startswith("slow_") else ""]
-            spent[name].append(_turn(name, endpoint, scale.calls(CALLS[name])))
+            took = _turn(name, endpoint, scale.calls(CALLS[name]))
+            spent[name].append(took.wall)
+            cpu[name].append(took.cpu)
             tick()
-    return spent
+    return spent, cpu
 
 
 def _row(  # noqa: PLR0913, PLR0917 -- a line of the report
     title: str,
     case: str,
-    spent: dict[str, list[float]],
+    spent: Spent,
     ours: str,
     control: str,
     target: float | None = None,
@@ -112,19 +134,19 @@ def _row(  # noqa: PLR0913, PLR0917 -- a line of the report
     return Row(title, case, "x", ratios(spent[control], spent[ours]), target, aim, parts, note, at_least=True)
 
 
-def _note(spent: dict[str, list[float]], endpoint: Endpoint) -> str:
+def _note(spent: Spent, endpoint: Endpoint) -> str:
     rates = ", ".join(f"{name} {1e6 / statistics.median(values):,.0f}" for name, values in spent.items())
     return f"Wall time, microseconds a payload. Payloads a second: {rates}. Fast server: {endpoint.name}."
 
 
-def _turn(name: str, endpoint: Endpoint, calls: int) -> float:
+def _turn(name: str, endpoint: Endpoint, calls: int) -> Took:
     before = 0 if endpoint.served is None else endpoint.served()
     command = [sys.executable, "-m", "figures.drain", name, endpoint.url, str(calls)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
     if endpoint.served is not None and (served := endpoint.served() - before - 1) != calls:
         msg = f"{name}: the server had {served} requests in place of {calls}"
         raise RuntimeError(msg)
-    return float(done.stdout)
+    return Took(*json.loads(done.stdout))
 
 
 Go = Callable[[], None]
@@ -350,17 +372,18 @@ CONTENDERS = {
 }
 
 
-def timed(name: str, url: str, calls: int) -> float:
+def timed(name: str, url: str, calls: int) -> Took:
     """
-    Microseconds of wall time a payload.
+    Make one turn.
     """
     contender = CONTENDERS[name]
     go = contender.make(events(calls, SIZE, url), contender.connections)
     gc.collect()
     gc.freeze()
-    started = time.perf_counter()
+    started, spent = time.perf_counter_ns(), time.process_time_ns()
     go()
-    return (time.perf_counter() - started) / calls * 1e6
+    wall, cpu = time.perf_counter_ns() - started, time.process_time_ns() - spent
+    return Took(wall / 1000 / calls, cpu / 1000 / calls)
 
 
 def _main() -> None:
@@ -371,7 +394,7 @@ def _main() -> None:
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        print(timed(given.name, given.url, given.calls), flush=True)
+        print(json.dumps(timed(given.name, given.url, given.calls)), flush=True)
     # Closing is not what's measured, and its files are gone.
     os._exit(0)
 

@@ -37,6 +37,9 @@ class Answer:
         delay: Seconds to wait before.
         close: Whether the connection is closed behind the response.
         tells_digest: Whether the response reports the digest of the content received.
+        pace: Seconds to wait behind each piece of the content.
+        orderly: Without a status: whether the connection is ended by a FIN in place of a reset.
+        hangs_up: Whether the connection is closed behind the response without having said so.
     """
 
     status: int | None = 204
@@ -45,6 +48,9 @@ class Answer:
     delay: float = 0.0
     close: bool = False
     tells_digest: bool = False
+    pace: float = 0.0
+    orderly: bool = False
+    hangs_up: bool = False
 
 
 class Asked(NamedTuple):
@@ -106,6 +112,9 @@ RULES: Final = (
     Rule(r"/reset/before", lambda _: Answer(None, moment=Moment.AT_HEAD)),
     Rule(r"/reset/during", lambda _: Answer(None, moment=Moment.IN_CONTENT)),
     Rule(r"/reset/after", lambda _: Answer(None)),
+    Rule(r"/half-close", lambda _: Answer(None, orderly=True)),
+    Rule(rf"/hang-up{_CODE}", lambda asked: Answer(asked.number("code"), hangs_up=True)),
+    Rule(r"/slow-read/(?P<milliseconds>\d+)", lambda asked: Answer(pace=asked.number("milliseconds") / 1000)),
     Rule(rf"/early{_CODE}", lambda asked: Answer(asked.number("code"), moment=Moment.AT_HEAD, close=True)),
     Rule(rf"/close{_CODE}", lambda asked: Answer(asked.number("code"), close=True)),
     Rule(r"/echo-digest", lambda _: Answer(tells_digest=True)),

@@ -2,7 +2,8 @@
 The sink: an HTTP/1.1 endpoint on loopback that records what really arrived.
 
 It parses with h11, independently of the tap, so that the two can be held against each other. A client asks for a fault
-by the path that it sends to, as :data:`wirewitness.conformance.answer.RULES` lists them.
+by the path that it sends to, as :data:`wirewitness.conformance.answer.RULES` lists them, or by naming such a path in a
+header field ``X-Sink``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -35,6 +37,9 @@ except ImportError as missing:  # pragma: no cover -- the test environment has i
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+
+FAULT_FIELD: Final = "x-sink"
+"""The request header field that asks for the fault of another path."""
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -58,6 +63,8 @@ class Received:
         body: The content without framing, as far as it was read. In no repr.
         connection: Which connection it came on: the sink counts them from 0.
         complete: Whether all of the content arrived before the sink answered or the connection ended.
+        status: What it was answered; None where the connection ended in place of an answer.
+        arrived: When the sink had read what it read, monotonic seconds.
     """
 
     method: str
@@ -66,6 +73,8 @@ class Received:
     body: bytes = field(repr=False)
     connection: int
     complete: bool = True
+    status: int | None = None
+    arrived: float = field(default=0.0, compare=False)
 
     @property
     def digest(self) -> bytes:
@@ -121,6 +130,11 @@ class _Log:
         with self._grown:
             self._received.append(received)
             self._grown.notify_all()
+
+
+def _asked_of(head: h11.Request) -> str:
+    asked = dict(head.headers).get(FAULT_FIELD.encode("ascii"), head.target)
+    return asked.decode("latin-1")
 
 
 def _origin_form(target: str) -> str:
@@ -278,32 +292,33 @@ class _Conversation:
         head = self._event()
         if not isinstance(head, h11.Request):
             return False
-        answer = self._log.answer(head.target.decode("latin-1"))
+        answer = self._log.answer(_asked_of(head))
         pieces: list[bytes] = []
         try:
-            self._read(answer.moment, pieces)
+            self._read(answer, pieces)
         finally:
-            received = self._received(head, b"".join(pieces))
+            received = self._received(head, b"".join(pieces), answer.status)
             self._log.record(received)
         self._stopping.wait(answer.delay)
         return self._act(answer, received)
 
-    def _read(self, moment: Moment, pieces: list[bytes]) -> None:
-        if moment is Moment.AT_HEAD:
+    def _read(self, answer: Answer, pieces: list[bytes]) -> None:
+        if answer.moment is Moment.AT_HEAD:
             return
         if self._http.they_are_waiting_for_100_continue:
             self._write(h11.InformationalResponse(status_code=100, headers=[]))
         while isinstance(event := self._event(), h11.Data):
             pieces.append(bytes(event.data))
-            if moment is Moment.IN_CONTENT:
+            if answer.moment is Moment.IN_CONTENT:
                 return
+            self._stopping.wait(answer.pace)
 
     def _event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             self._http.receive_data(self._socket.recv(_AT_ONCE))
         return event
 
-    def _received(self, head: h11.Request, body: bytes) -> Received:
+    def _received(self, head: h11.Request, body: bytes, status: int | None) -> Received:
         return Received(
             method=head.method.decode("latin-1"),
             target=head.target.decode("latin-1"),
@@ -311,15 +326,18 @@ class _Conversation:
             body=body,
             connection=self._number,
             complete=self._http.their_state in {h11.DONE, h11.MUST_CLOSE},
+            status=status,
+            arrived=time.monotonic(),
         )
 
     def _act(self, answer: Answer, received: Received) -> bool:
         if answer.status is None:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if not answer.orderly:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             return False
         digest = ((RECEIVED_DIGEST_FIELD, repr_digest(received.digest)),) if answer.tells_digest else ()
         self._respond(answer.status, (*answer.fields, *digest), close=answer.close)
-        return self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
+        return not answer.hangs_up and self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
 
     def _respond(self, status: int, fields: Fields, *, close: bool) -> None:
         length = () if status in _WITHOUT_CONTENT else (("Content-Length", "0"),)

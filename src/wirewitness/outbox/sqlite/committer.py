@@ -5,6 +5,7 @@ The thread that writes.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 
@@ -35,7 +36,10 @@ _UNSETTLED_SECONDS: Final = 0.25
 # A due time further off was made by a clock that was set back since.
 _LONGEST_DELAY: Final = 3600.0
 _CHUNK_BYTES: Final = 1 << 20
+# Of one group, so that none takes long.
+_MOST_CALLS: Final = 2048
 _JOIN_SECONDS: Final = 10.0
+_FORK_SECONDS: Final = 0.001
 
 
 class Ticket:
@@ -86,6 +90,7 @@ class Committer:
         found: What was adopted, and isn't in the window yet.
         lost: How many messages couldn't be read any more.
         gate: Held while SQLite works: a fork in the meantime would leave its locks held in the child.
+        forking: Whether a fork waits for the gate, which is to have it next.
         looking: Whether orphans are to be looked for.
     """
 
@@ -102,6 +107,7 @@ class Committer:
         self.found: deque[Found] = deque()
         self.lost = 0
         self.gate = threading.RLock()
+        self.forking = False
         self.looking = False
         self._parked = False
         self._closing = False
@@ -155,6 +161,8 @@ class Committer:
     def _run(self) -> None:
         active = time.monotonic()
         while not self._closing:
+            while self.forking:
+                time.sleep(_FORK_SECONDS)
             if self._round():
                 active = time.monotonic()
                 if self._moving:
@@ -163,7 +171,7 @@ class Committer:
 
     def _rest(self, active: float) -> None:
         if self._interval and time.monotonic() - active < _LINGER:
-            time.sleep(self._interval)
+            time.sleep(self._interval if len(self.calls) < _MOST_CALLS else 0.0)
             return
         self._parked = True
         # Again, now that a ring would be heard.
@@ -179,14 +187,14 @@ class Committer:
     @fail_open("spool")
     def _round(self) -> bool:
         with self.gate:
-            busy = self._drain()
+            busy = self._drain(_MOST_CALLS)
             self._write()
             self._moving = any([self._refill(), self._adopt()])
             return busy or self._moving
 
-    def _drain(self) -> bool:
+    def _drain(self, most: int = sys.maxsize) -> bool:
         calls, take = self.calls, self._journal.pending.take
-        number = len(calls)
+        number = min(len(calls), most)
         for _ in range(number):
             call = calls.popleft()
             if type(call) is Ticket:
@@ -311,6 +319,7 @@ class Committer:
             return self._journal.pending.messages()
         finally:
             if got:
+                self._journal.forget()
                 self.gate.release()
 
     @fail_open("spool")

@@ -60,6 +60,7 @@ class Journal:
         file: The open file; None where there is none now.
         found: Messages that files have which this process didn't put.
         failing: What is wrong with the disk: the kind of trouble, or None.
+        usable: Whether SQLite may be used in this process.
         ids: Where the ids of messages come from.
 
     Args:
@@ -74,9 +75,13 @@ class Journal:
         self._full = full
         self._dead_bytes = dead_bytes
         self._faults = faults
-        self._forget()
+        self.usable = True
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """
+        Have no file, and nothing to write.
+        """
         self.pending = Pending()
         self.file: SpoolFile | None = None
         self.failing: str | None = None
@@ -89,15 +94,19 @@ class Journal:
         self._wrecks: list[Wreck] = []
         self._surveyed = False
 
-    def disown(self) -> None:
+    def disown(self, *, usable: bool) -> None:
         """
         Leave the parent's file and lock alone, in a forked child.
+
+        Args:
+            usable: Whether nobody was inside SQLite when it was born.
         """
+        self.usable = usable
         if self.file is not None:
             self.file.disown()
         if self._lock is not None:
             self._lock.disown()
-        self._forget()
+        self.forget()
 
     @property
     def path(self) -> Path | None:
@@ -161,7 +170,10 @@ class Journal:
         Write what is pending, if the disk takes it.
         """
         pending, file = self.pending, self.file
-        if file is None or not pending.any or (self.failing and time.monotonic() < self._again_at):
+        if file is None or (self.failing and time.monotonic() < self._again_at):
+            return
+        if not pending.any:
+            self._probe(file)
             return
         try:
             file.write(pending.batch())
@@ -174,6 +186,13 @@ class Journal:
         else:
             if self.failing:
                 self._use(file)
+
+    def _probe(self, file: SpoolFile) -> None:
+        # A spool that refuses messages has none to try it with.
+        if self.failing:
+            self._again_at = time.monotonic() + _FULL_SECONDS
+            if Reserve(file.path).keep():
+                self.failing = None
 
     def _relieve(self) -> None:
         # What was acknowledged makes room, and needs some for itself.
@@ -232,7 +251,7 @@ class Journal:
     @property
     def due(self) -> bool:
         """Whether a new file should be tried in place of one that was given up."""
-        return self.file is None and time.monotonic() >= self._again_at
+        return self.file is None and self.usable and time.monotonic() >= self._again_at
 
     def reopen(self) -> bool:
         """

@@ -60,6 +60,7 @@ class Pending:
         fresh: Messages that are in the window, too.
         spilled: Messages that are nowhere else.
         left_bytes: Bytes of all that were ever spilled, and are no more.
+        buried: How many were ever buried.
     """
 
     def __init__(self) -> None:
@@ -69,6 +70,7 @@ class Pending:
         self._tried: dict[int, tuple[int, float]] = {}
         self._dead: list[Buried] = []
         self.left_bytes = 0
+        self.buried = 0
 
     def __len__(self) -> int:
         return len(self.fresh) + len(self.spilled)
@@ -93,6 +95,7 @@ class Pending:
             self._tried[call.id] = (call.attempts, finite(call.due))
         else:
             self._dead.append(call)
+            self.buried += 1
             self._forget((call.message.id,))
 
     def _forget(self, ids: Sequence[int]) -> None:

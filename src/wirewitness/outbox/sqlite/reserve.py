@@ -25,19 +25,22 @@ class Reserve:
     def __init__(self, path: Path) -> None:
         self._path = Path(f"{path}-reserve")
 
-    def keep(self) -> None:
+    def keep(self) -> bool:
         """
         See that it's there, if there's room.
+
+        Returns:
+            Whether it is.
         """
         with contextlib.suppress(OSError):
-            if not self._path.exists() or self._path.stat().st_size < _BYTES:
-                self._write()
+            return (self._path.exists() and self._path.stat().st_size == _BYTES) or self._write() == _BYTES
+        return False
 
-    def _write(self) -> None:
+    def _write(self) -> int:
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
             # Written, for a hole takes no room.
-            os.write(fd, b"\0" * _BYTES)
+            return os.write(fd, b"\0" * _BYTES)
         finally:
             os.close(fd)
 

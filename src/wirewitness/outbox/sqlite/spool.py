@@ -29,8 +29,10 @@ from wirewitness.outbox.sqlite.window import Window
 _DURABILITIES: Final = ("group", "sync")
 _DEGRADES: Final = ("memory", "refuse")
 # What may wait to be written, beside what's kept in memory to be sent.
-_STAGED_BYTES: Final = 32 << 20
+_STAGED_BYTES: Final = 48 << 20
 _COMMIT_SECONDS: Final = 30.0
+# How long a disk that hangs may hold a fork up. The child then keeps its messages in memory: SQLite's locks may be held.
+_GATE_SECONDS: Final = 5.0
 # When to look again for what is being read from disk.
 _SOON: Final = 0.005
 
@@ -49,7 +51,7 @@ class SqliteSpool:
             SIGKILL of the process, and after about a second a loss of power. ``sync``: it returns when it's on disk.
         most: How many messages at most.
         most_bytes: How many bytes at most; a message counts its body and :data:`~wirewitness.outbox.message.OVERHEAD`.
-        memory_bytes: How many of these bytes are kept in memory. Up to 32 MiB that wait to be written come on top.
+        memory_bytes: How many of these bytes are kept in memory. Up to 48 MiB that wait to be written come on top.
         group_interval: Seconds between two groups of ``group``.
         degrade: What to do while the disk is full or broken: ``memory`` keeps as much as ``memory_bytes`` allows in
             memory alone, ``refuse`` takes nothing. None for ``memory`` with ``group``, and ``refuse`` with ``sync``.
@@ -84,6 +86,7 @@ class SqliteSpool:
         self._interval = 0.0 if self._sync else seconds("group_interval", group_interval)
         self._adopt_interval = seconds("adopt_interval", adopt_interval)
         self._faults = Faults()
+        self._gated = True
         self._place = place_of(path)
         self._journal = Journal(self._place, full=self._sync, dead_bytes=self.most_bytes // 8, faults=self._faults)
         self._empty()
@@ -97,7 +100,7 @@ class SqliteSpool:
         )
         self._calls = self._committer.calls
         self._started = False
-        self._gated = False
+        self._buried = 0
 
     def _open(self) -> None:
         try:
@@ -140,7 +143,7 @@ class SqliteSpool:
     def _prepare(self) -> None:
         committer, journal = self._committer, self._journal
         with committer.gate:
-            if journal.path is None:
+            if journal.path is None and journal.usable:
                 self._open()
             committer.found += [*journal.found, *committer.adoptions()]
             journal.found = []
@@ -161,7 +164,7 @@ class SqliteSpool:
         Hold nothing: this is a forked child.
         """
         self._committer.disown()
-        self._journal.disown()
+        self._journal.disown(usable=self._gated)
         self._faults.clear()
         self._empty()
 
@@ -169,12 +172,14 @@ class SqliteSpool:
         """
         See :class:`wirewitness.outbox.sqlite.forks.Forked`.
         """
-        self._gated = self._committer.gate.acquire(timeout=5.0)
+        self._committer.forking = True
+        self._gated = self._committer.gate.acquire(timeout=_GATE_SECONDS)
 
     def after_fork(self) -> None:
         """
         See :class:`wirewitness.outbox.sqlite.forks.Forked`.
         """
+        self._committer.forking = False
         if self._gated:
             self._committer.gate.release()
 
@@ -287,6 +292,8 @@ class SqliteSpool:
         Keep a message as a dead letter, in an eighth of the space at most: the oldest make room.
         """
         if self._window.shelf.remove([message]):
+            with self._window.lock:
+                self._buried += 1
             self._calls.append(Buried(message, reason, steady_ns()))
             self._committer.ring()
 
@@ -320,7 +327,7 @@ class SqliteSpool:
                 bytes=window.bytes,
                 capacity=self.most,
                 oldest_ns=window.shelf.oldest_ns,
-                dead=pending.dead + (0 if file is None else file.dead),
+                dead=self._buried - pending.buried + pending.dead + (0 if file is None else file.dead),
                 durable=0 if file is None else max(0, size - len(pending) - len(self._calls)),
                 faults=self._faults.items(),
             )

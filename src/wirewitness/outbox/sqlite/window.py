@@ -118,8 +118,12 @@ class Window:
 
     @property
     def hungry(self) -> bool:
-        """Whether messages should be read from disk."""
-        return bool(self.tail) and self.shelf.bytes <= self.most_bytes // 2
+        """Whether messages should be read from disk: at half the room, or sooner if all in memory are being sent."""
+        if not self.tail:
+            return False
+        shelf = self.shelf
+        busy = shelf.bytes < self.most_bytes and len(shelf) <= shelf.claimed
+        return busy or shelf.bytes <= self.most_bytes // 2
 
     def restock(self, messages: Sequence[Message], upto: int, found: int, size: int) -> bool:
         """
