@@ -207,6 +207,7 @@ def accept_for_ever(at, write):
         name = f"{at}-{number}"
         box("POST", url, {"n": name})
         os.write(write, f"{name} {time.monotonic_ns()}\\n".encode())
+        time.sleep(0.0005)
 
 for at in range(rounds):
     read, write = os.pipe()
