@@ -34,7 +34,10 @@ FIGURES = {
     "4": (("idle_tap",), "an http.client request with nothing watched"),
     "5": (("memory",), "growth over a million dispatches"),
     "6": (("collector_down",), "the slowest dispatches while the OTLP collector is down"),
-    "drain": (("drain",), "an Outbox's rate, of bare senders' and of the SDK's dispatcher"),
+    "7": (("caller",), "what the caller of an Outbox waits"),
+    "8": (("drain",), "an Outbox's rate, of bare senders' and of the SDK's dispatcher"),
+    "9": (("held",), "a million payloads held while the endpoint is down"),
+    "10": (("datafile",), "a decision by a stale datafile while the CDN hangs"),
 }
 
 LIBRARIES = (
@@ -53,7 +56,8 @@ METHOD = (
     "1 and 3 settle inside the timed part what waits for late evidence. 2: over a kept-alive urllib3 pool, which ends in "
     "http.client, to a server in another process; the control has opentelemetry-instrumentation-urllib3 besides. "
     "3's control is json.dumps of the same event, 4's the request itself. 6 is wall time, with everything exported over OTLP. "
-    "Outbox: wall time, each turn in a process of its own, with the control's rate as the unit."
+    "7 is wall time of single calls at 5,000 a second, contenders in turns call by call; 8 wall time, each turn in a process of its own, with the "
+    "control's rate as the unit; 10 wall time of single decisions, two clients in turns, events off."
 )
 
 
