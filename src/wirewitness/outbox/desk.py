@@ -136,13 +136,21 @@ class Desk:
         self._ledger.claim(len(claimed))
         if len(claimed) == most:
             self.doorbell.ring()
-        kept = [message for message in claimed if self._fit(message, at) and self._let_through(message, now)]
+        kept = claimed if self._all_fit(claimed, at) else self._sorted_out(claimed, at, now)
         self._out.update([(id(message), message) for message in kept])
         self._telemetry.waited(
             [message for message in kept if message.context is not None and not message.attempts], at
         )
         self.recording = bool(LISTENERS) or self._on_settle is not None or self._telemetry.recording()
         return kept
+
+    def _all_fit(self, claimed: list[Message], at: int) -> bool:
+        # So it is nearly always, and then no message needs to be looked at.
+        lifetime, oldest = self._retry.lifetime, min([message.accepted_ns for message in claimed])
+        return self.breakers.all_closed and (lifetime is None or at - oldest <= lifetime * 1e9)
+
+    def _sorted_out(self, claimed: list[Message], at: int, now: float) -> list[Message]:
+        return [message for message in claimed if self._fit(message, at) and self._let_through(message, now)]
 
     def _adopt(self, now: float) -> None:
         if now >= self._adopt_at:
