@@ -38,6 +38,7 @@ FIGURES = {
     "8": (("drain",), "an Outbox's rate, of bare senders' and of the SDK's dispatcher"),
     "9": (("held",), "a million payloads held while the endpoint is down"),
     "10": (("datafile",), "a decision by a stale datafile while the CDN hangs"),
+    "11": (("decide",), "a decision of an instrumented client, events off"),
 }
 
 LIBRARIES = (
@@ -57,7 +58,7 @@ METHOD = (
     "http.client, to a server in another process; the control has opentelemetry-instrumentation-urllib3 besides. "
     "3's control is json.dumps of the same event, 4's the request itself. 6 is wall time, with everything exported over OTLP. "
     "7 is wall time of single calls at 5,000 a second, contenders in turns call by call; 8 wall time, each turn in a process of its own, with the "
-    "control's rate as the unit; 10 wall time of single decisions, two clients in turns, events off."
+    "control's rate as the unit; 10 wall time of single decisions, two clients in turns, events off; 11 CPU time of single decisions, the same client with and without instrumentation in turns."
 )
 
 

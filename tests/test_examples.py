@@ -16,6 +16,7 @@ PRINTED = {
     "optimizely_client.py": "accepted 1 = delivered 1 + rejected 0 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
     "killed_and_restarted.py": "started again: the events of 40 orders arrived, in 40 payloads\n",
     "optimizely_cached_datafile.py": "accepted 3 = delivered 3 + rejected 0 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
+    "optimizely_instrumented.py": "payloads: accepted 1 = delivered 1 + rejected 0 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
     "three_arguments.py": "accepted 2 = delivered 1 + rejected 1 + failed 0 + dropped 0 + unconfirmed 0 + pending 0\n",
 }
 

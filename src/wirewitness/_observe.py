@@ -89,7 +89,7 @@ class Observer:
         Returns:
             The dispatch, now the current one; None where an outer witness counts this payload already.
         """
-        dispatch = self._read(args, kwargs, current()) or Dispatch(self._name, self)
+        dispatch = self._read(args, kwargs, _outer()) or Dispatch(self._name, self)
         if _counted_by_outer(dispatch):
             return None
         self.ledger.accept(dispatch)
@@ -230,6 +230,13 @@ class Observer:
         Whether requests made right now are a telemetry exporter's own.
         """
         return self._telemetry.ignores(dispatch)
+
+
+def _outer() -> Dispatch | None:
+    # A call that begins while the thread waits within another one's request, in a signal handler or a garbage collection,
+    # interrupts that one and is no part of it.
+    dispatch = current()
+    return None if dispatch is None or dispatch.busy else dispatch
 
 
 def _counted_by_outer(dispatch: Dispatch) -> bool:

@@ -26,7 +26,8 @@ from wirewitness import HttpSender, Outbox, Outcome, Verdict, witness
 from wirewitness.conformance import Sink
 from wirewitness.core.outcome import Reason
 from wirewitness.ledger import Stage
-from wirewitness.optimizely import CachedConfigManager, Fault, Source, experiment, visitor
+from wirewitness.optimizely import CachedConfigManager, Fault, Source, experiment, instrument, visitor
+from wirewitness.telemetry.events import Ended
 from wirewitness.telemetry.experiments import Slip
 
 
@@ -93,7 +94,8 @@ class Emitted:
         datafile = (ROOT / "examples" / "datafile.json").read_text()
         with Sink() as sink:
             manager = CachedConfigManager(url=f"{sink.url}/status/503", fallback=datafile, **providers)
-            checkout = experiment(manager.client(), "checkout_in_one_page", meter_provider=meter_provider)
+            client = instrument(manager.client(), **providers)
+            checkout = experiment(client, "checkout_in_one_page", by="get_variation", meter_provider=meter_provider)
             checkout.variation("three_pages", lambda: None, primary=True)
             tracer = tracer_provider.get_tracer("application")
             with visitor("ada"), tracer.start_as_current_span("request"):
@@ -218,7 +220,7 @@ def matchers_in(expression):
 
 def test_every_value_that_a_rule_or_a_runbook_asks_for_can_be_there():
     known = {
-        "outcome": {outcome.value for outcome in Outcome},
+        "outcome": {outcome.value for kind in (Outcome, Ended) for outcome in kind},
         "verdict": {verdict.value for verdict in Verdict},
         "stage": {stage.value for stage in Stage},
         "source": {source.value for source in Source},

@@ -40,7 +40,12 @@ def test_recording_rules_are_named_by_level_metric_and_operations():
 
 
 def test_a_recording_rule_s_level_names_the_labels_that_it_leaves():
-    by = {"job_dispatcher": "job, dispatcher_name", "job_instance_outbox": "job, instance, outbox"}
+    by = {
+        "job_dispatcher": "job, dispatcher_name",
+        "job_flag_variation": "job, flag, variation",
+        "job_instance_outbox": "job, instance, outbox",
+        "job_processor": "job, processor",
+    }
     for rule in rules("record"):
         level = rule["record"].partition(":")[0]
         kept = set(re.findall(r"\bby \(([^)]*)\)", str(rule["expr"])))

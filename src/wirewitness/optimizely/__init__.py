@@ -6,15 +6,18 @@ try:
     import optimizely as _sdk  # noqa: F401 -- so that what's missing is named
 except ImportError as missing:  # pragma: no cover -- the test environment has it
     msg = "wirewitness.optimizely needs the SDK: pip install 'wirewitness[optimizely]'"
-    raise ImportError(msg) from missing
+    raise ModuleNotFoundError(msg, name="optimizely") from missing
 
 from wirewitness.optimizely.datafile import CachedConfigManager, Fault, Fetch, Fetched, Source
+from wirewitness.optimizely.event_ledger import EventBook
 from wirewitness.optimizely.experiments import Experiment, Feature, current_visitor, experiment, feature, visitor
+from wirewitness.optimizely.instrument import book_of, instrument, odp_book_of, uninstrument
 from wirewitness.optimizely.three_arguments import ThreeArguments
 
 
 __all__ = [
     "CachedConfigManager",
+    "EventBook",
     "Experiment",
     "Fault",
     "Feature",
@@ -22,8 +25,12 @@ __all__ = [
     "Fetched",
     "Source",
     "ThreeArguments",
+    "book_of",
     "current_visitor",
     "experiment",
     "feature",
+    "instrument",
+    "odp_book_of",
+    "uninstrument",
     "visitor",
 ]

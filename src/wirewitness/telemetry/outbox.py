@@ -167,9 +167,15 @@ class OutboxTelemetry(Telemetry):
         self._own_metrics = metrics_of(meter_provider)
         self._wait = _instruments(meter_provider).wait
         self._waited_in = {"outbox": outbox.name}
+        self.renew()
+        _OUTBOXES.add(outbox)
+
+    def renew(self) -> None:
+        """
+        Write lines by new limits, in a forked child: the locks of the parent's may be held for ever.
+        """
         self._own_logs = Logs()
         self._lines = RateLimit(most=30, seconds=60.0)
-        _OUTBOXES.add(outbox)
 
     @fail_open("telemetry")
     def taken(self, size: int) -> SpanContext:
@@ -279,7 +285,9 @@ class OutboxTelemetry(Telemetry):
         """
         Write the line of a payload's end; at a bounded rate, since an outage ends thousands at once.
         """
-        if settlement.outcome is not Outcome.DELIVERED and self._lines.take() is None:
+        # A drop's line has a limit of its own, which says how many it has held back.
+        limited = settlement.outcome not in {Outcome.DELIVERED, Outcome.DROPPED}
+        if limited and self._lines.take() is None:
             return
         state: Trace | None = dispatch.trace
         self._own_logs.settled(dispatch, settlement, INVALID_SPAN if state is None else state.span)

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import sys
 
-from contextvars import Token
+from contextvars import ContextVar, Token
 from typing import Final, NamedTuple
 
 from opentelemetry import context, trace
 from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import (
     INVALID_SPAN,
+    Link,
     NonRecordingSpan,
     ProxyTracerProvider,
     Span,
@@ -38,6 +39,8 @@ from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, exchange_attribu
 NO_SPAN: Final = Context({"wirewitness-no-span": True})
 _INSTRUMENTATION: Final = "opentelemetry.instrumentation"
 """Where nothing of this is loaded, nobody reads the key that suppresses it."""
+CALLERS: Final[ContextVar[tuple[SpanContext, ...]]] = ContextVar("wirewitness_callers", default=())
+"""The spans of those whose events the dispatch carries that begins in this context: it's linked to them."""
 _FAILED: Final = frozenset({Outcome.REJECTED, Outcome.FAILED, Outcome.DROPPED})
 
 
@@ -87,7 +90,9 @@ class Spans:
         off = suppressed(outer)
         span: Span = INVALID_SPAN
         if not off and self._has_sdk():
-            span = self._tracer.start_span(f"dispatch {dispatch.name}", inner, start_time=dispatch.started_ns)
+            span = self._tracer.start_span(
+                f"dispatch {dispatch.name}", inner, links=_links(), start_time=dispatch.started_ns
+            )
             inner = trace.set_span_in_context(span, inner)
         if self._suppress_http and _INSTRUMENTATION in sys.modules:
             inner = context.set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, inner)  # noqa: FBT003 -- OpenTelemetry's
@@ -157,7 +162,7 @@ class Spans:
         span = self._tracer.start_span(f"accept {name}", within, SpanKind.PRODUCER, start_time=began_ns)
         if span.is_recording():
             span.set_attributes({"wirewitness.dispatcher.name": name})
-        span.end(ended_ns)
+            span.end(ended_ns)
         return span.get_span_context()
 
     @property
@@ -176,6 +181,10 @@ class Spans:
         if exchange_error(exchange) is not None:
             span.set_status(Status(StatusCode.ERROR))
         span.end(exchange.started_ns + int(exchange.duration * 1e9))
+
+
+def _links() -> list[Link] | None:
+    return [Link(there) for there in CALLERS.get()] or None
 
 
 def _failure(settlement: Settlement) -> str | None:
