@@ -12,6 +12,7 @@ import http.client
 import inspect
 import json
 import logging
+import signal
 import socket
 import threading
 import traceback
@@ -1207,3 +1208,22 @@ def test_near_the_recursion_limit_the_inner_call_happens_all_the_same():
     assert wrapped.ledger.book().closes
     assert wrapped.ledger.book().open == 0
     assert not [dispatch for dispatch in FLIGHTS.by_body.values() if dispatch.name == "inner"]
+
+
+def test_a_dispatch_of_a_signal_handler_is_no_part_of_the_one_that_it_interrupts(sink):
+    @witness(name="interrupted")
+    def dispatch(http_verb, url, params):
+        requests.post(url, json.dumps(params), timeout=5)
+
+    def interrupt(*_):
+        dispatch("POST", f"{sink.url}/v1/events", {"account_id": "12001", "number": 1})
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with capture() as dispatches:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            dispatch("POST", f"{sink.url}/slow/400", {"account_id": "12001", "number": 0})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [(one.outcome, one.verdict) for one in dispatches] == [(Outcome.DELIVERED, Verdict.IDENTICAL)] * 2
+    assert len(sink.requests) == 2

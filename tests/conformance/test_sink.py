@@ -370,3 +370,29 @@ def test_close_ends_tls_connections(authority, trusting):
         idle.getresponse().read()
         sink.close()
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("sink")]
+
+
+def test_a_header_field_can_ask_for_the_fault_of_another_path(sink):
+    assert talk(sink, post("/v1/events", BODY, "X-Sink: /close/503")).startswith(b"HTTP/1.1 503")
+
+
+def test_what_was_answered_is_recorded(sink):
+    ask(sink, "/status/503")
+    ask(sink, "/v1/events")
+    assert [received.status for received in sink.requests] == [503, 204]
+
+
+def test_it_ends_a_connection_in_good_order_in_place_of_an_answer(sink):
+    assert talk(sink, post("/half-close")) == b""
+    assert sink.requests[0].complete
+
+
+def test_it_hangs_up_behind_an_answer_without_a_word(sink):
+    answer = talk(sink, post("/hang-up/204"), post("/v1/events"))
+    assert statuses(answer) == [204]
+    assert b"close" not in answer.lower()
+
+
+def test_a_slow_reader_gets_all_of_it(sink):
+    assert ask(sink, "/slow-read/1", LARGE).status == 204
+    assert sink.requests[0].body == LARGE

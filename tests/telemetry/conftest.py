@@ -64,6 +64,12 @@ class Seen:
 
         return points
 
+    def everything(self):
+        """
+        One collection as text, with all that an exporter gets.
+        """
+        return self._reader.get_metrics_data().to_json()
+
     def points(self, metric, **labels):
         return self.collect()(metric, **labels)
 

@@ -7,21 +7,57 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import threading
+import time
+
+from types import SimpleNamespace
 
 import pytest
+import requests
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
-from wirewitness import HttpSender, MemorySpool, Outbox, RetryPolicy
+from wirewitness import HttpSender, MemorySpool, Outbox, RetryPolicy, SqliteSpool, witness
 from wirewitness.outbox import Breakers
 from wirewitness.outbox.spool import SpoolStats
 
 
 FAST = RetryPolicy(attempts=3, base=0.01, ceiling=0.02)
+PATIENT = RetryPolicy(attempts=None, base=0.01, ceiling=0.02)
+PATIENCE = 20.0
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+# From 3.12 on, Python itself warns of forks in processes with threads.
+may_warn_of_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+
+def eventually(true):
+    deadline = time.monotonic() + PATIENCE
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert true()
+
+
+def in_child(work):
+    """
+    What a forked child's work returns; a child that hangs is ended by a signal.
+    """
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(PATIENCE))
+        os.write(write, json.dumps(work()).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as told:
+        answer = told.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return json.loads(answer)
 
 
 @pytest.fixture
@@ -119,17 +155,34 @@ GAUGES = ("size", "capacity", "oldest.age", "circuit.state")
 
 
 def test_the_gauges_tell_of_an_endpoint_that_is_down(make, seen, unused_port):
-    outbox = make(
-        retry=RetryPolicy(attempts=None, base=0.01, ceiling=0.02), breakers=Breakers(failures=2, cooldown=30.0)
-    )
+    outbox = make(retry=PATIENT, breakers=Breakers(failures=2, cooldown=30.0))
     for number in range(5):
         outbox("POST", f"http://127.0.0.1:{unused_port}/", {"n": number})
-    outbox.flush(0.5)
+    eventually(lambda: outbox.gauges().circuit_state == 2 and not outbox.spool.stats().claimed)
     points = seen.collect()
     read = {name: points(f"wirewitness.outbox.{name}", outbox="queue")[0].value for name in GAUGES}
     assert (read["size"], read["circuit.state"]) == (5, 2)
     assert read["oldest.age"] > 0
     assert points("wirewitness.ledger.pending", **{"dispatcher.name": "queue", "stage": "queued"})[0].value == 5
+
+
+def test_the_gauges_tell_of_an_outbox_that_is_full(make, seen):
+    sender = Stuck()
+    outbox = make(sender, spool=MemorySpool(most=3))
+    for number in range(5):
+        outbox("POST", "http://127.0.0.1:9/", {"n": number})
+    sender.has_one.wait(PATIENCE)
+    points = seen.collect()
+    assert [points(f"wirewitness.outbox.{name}", outbox="queue")[0].value for name in GAUGES[:2]] == [3, 3]
+    assert pending(points) == {"queued": 2, "in_flight": 1, "awaiting_evidence": 0}
+    dropped = points("wirewitness.ledger.settled", **{"dispatcher.name": "queue", "reason": "queue_full"})
+    assert [point.value for point in dropped] == [2]
+    sender.release.set()
+
+
+def pending(points):
+    found = points("wirewitness.ledger.pending", **{"dispatcher.name": "queue"})
+    return {point.attributes["stage"]: point.value for point in found}
 
 
 def test_drops_are_counted_by_their_reasons_from_zero(make, seen):
@@ -153,12 +206,15 @@ def test_a_drop_has_a_span_with_an_error(make, seen, request_span):
     assert span.attributes["wirewitness.reason"] == "too_large"
 
 
-def test_an_exemplar_of_the_duration_leads_to_the_delivery(make, seen, sink):
+def test_exemplars_lead_from_the_duration_to_the_delivery_and_from_the_wait_to_the_acceptance(make, seen, sink):
     outbox = make()
     outbox("POST", f"{sink.url}/v1/events", {"a": 1})
     outbox.flush(5.0)
-    (point,) = seen.points("wirewitness.dispatch.duration", **{"dispatcher.name": "queue"})
-    assert {exemplar.span_id for exemplar in point.exemplars} == {seen.span("dispatch queue").context.span_id}
+    points = seen.collect()
+    (duration,) = points("wirewitness.dispatch.duration", **{"dispatcher.name": "queue"})
+    (wait,) = points("wirewitness.outbox.wait.duration", outbox="queue")
+    assert {one.span_id for one in duration.exemplars} == {seen.span("dispatch queue").context.span_id}
+    assert {one.span_id for one in wait.exemplars} == {seen.span("accept queue").context.span_id}
 
 
 def test_nothing_of_a_payload_a_query_or_a_credential_is_shown(make, seen, sink, caplog):
@@ -171,22 +227,53 @@ def test_nothing_of_a_payload_a_query_or_a_credential_is_shown(make, seen, sink,
         "headers": {"Authorization": "Bearer HEADERSECRET"},
     }
     outbox.dispatch_event(event)
+    outbox.dispatch_event({**event, "url": f"{sink.url}/flaky/1/503?token=QUERYSECRET"})
+    outbox("GET", f"{sink.url}/v1/events?token=QUERYSECRET", {"who": "PAYLOADSECRET"})
     outbox("POST", "no://PAYLOADSECRET", {"who": "PAYLOADSECRET"})
     outbox.flush(5.0)
-    assert sink.requests[0].header("authorization") == "Bearer HEADERSECRET"
-    shown = "".join(span.to_json() for span in seen.spans) + caplog.text + str(seen.collect()("wirewitness.exchanges"))
-    assert "dispatch.rejected" in caplog.text
-    assert "SECRET" not in shown
+    assert {request.header("authorization") for request in sink.requests} == {"Bearer HEADERSECRET", None}
+    metrics = seen.everything()
+    assert {"dispatch.rejected", "dispatch.retried", "dispatch.delivered", "dispatch.dropped"} <= said(caplog)
+    assert "wirewitness.outbox.wait.duration" in metrics
+    assert "SECRET" not in "".join(span.to_json() for span in seen.spans) + caplog.text + metrics
 
 
-def test_lines_come_at_a_bounded_rate(make, sink, caplog):
+def said(caplog):
+    return {record.getMessage().partition(" ")[0].removeprefix("event=") for record in caplog.records}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """
+    What the limits of lines go by.
+    """
+    time_of = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("wirewitness.telemetry.logs.time", SimpleNamespace(monotonic=lambda: time_of.now))
+    return time_of
+
+
+def test_lines_of_drops_come_at_a_bounded_rate_and_count_those_held_back(make, sink, caplog, clock):
     caplog.set_level(logging.WARNING, logger="wirewitness")
     outbox = make(spool=MemorySpool(most=1, most_bytes=2_000))
     for _ in range(500):
         outbox("POST", f"{sink.url}/v1/events", b"x" * 20_000)
-    lines = [record for record in caplog.records if "dispatch.dropped" in record.getMessage()]
-    assert 0 < len(lines) <= 30
-    assert outbox.ledger.book().accepted == 500
+    clock.now += 61
+    outbox("POST", f"{sink.url}/v1/events", b"x" * 20_000)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 11
+    assert all(line.startswith("event=dispatch.dropped") for line in lines)
+    assert "suppressed=490" in lines[-1]
+    assert outbox.ledger.book().accepted == 501
+
+
+def test_lines_of_payloads_that_fail_come_at_a_bounded_rate(make, sink, caplog, clock):
+    caplog.set_level(logging.WARNING, logger="wirewitness")
+    outbox = make()
+    for number in range(40):
+        outbox("POST", f"{sink.url}/status/400", {"n": number})
+    assert outbox.flush(PATIENCE).dead == 40
+    assert said(caplog) == {"dispatch.rejected"}
+    assert len(caplog.records) == 30
 
 
 class Stuck:
@@ -197,12 +284,14 @@ class Stuck:
     threads = 1
 
     def __init__(self):
+        self.has_one = threading.Event()
         self.release = threading.Event()
 
     def run(self, desk):
         while (messages := desk.take(1, None)) is not None:
             if messages:
-                self.release.wait(10.0)
+                self.has_one.set()
+                self.release.wait(PATIENCE)
 
 
 def test_two_outboxes_of_one_name_add_up(make, seen):
@@ -216,27 +305,103 @@ def test_two_outboxes_of_one_name_add_up(make, seen):
         sender.release.set()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@forks
+@may_warn_of_threads
 def test_a_forked_child_shows_nothing_of_the_parents(make, seen):
     sender = Stuck()
-    outbox = make(sender)
-    outbox("POST", "http://127.0.0.1:9/", {})
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        shown = [
-            outbox.gauges().size,
-            outbox.ledger.book().accepted,
-            outbox.spool.stats() == SpoolStats(capacity=10_000),
-        ]
-        os.write(write, json.dumps(shown).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert json.loads(os.read(read, 1000)) == [0, 0, True]
-    os.close(read)
-    os.close(write)
-    assert outbox.gauges().size == 1
+    outbox = make(sender, name="forked")
+    for number in range(3):
+        outbox("POST", "http://127.0.0.1:9/", {"n": number})
+    sender.has_one.wait(PATIENCE)
+
+    def shown():
+        points = seen.collect()
+        gauges = [points(f"wirewitness.outbox.{name}", outbox="forked")[0].value for name in GAUGES]
+        book = points("wirewitness.ledger.accepted", **{"dispatcher.name": "forked"})
+        return [gauges, [point.value for point in book]]
+
+    assert in_child(shown) == [[0, 10_000, 0.0, 0], [0]]
+    assert in_child(lambda: outbox.spool.stats() == SpoolStats(capacity=10_000))
+    (size, *_), accepted = shown()
+    assert (size, accepted) == (3, [3])
     sender.release.set()
+
+
+@forks
+@may_warn_of_threads
+def test_a_forked_child_writes_its_lines_even_where_the_parent_s_lock_was_held(make, caplog, monkeypatch):
+    limits = []
+
+    def limited(*args, **options):
+        limits.append(threading.RLock())
+        return limits[-1]
+
+    monkeypatch.setattr("wirewitness.telemetry.logs.threading", SimpleNamespace(RLock=limited))
+    outbox = make(spool=MemorySpool(most=1, most_bytes=2_000))
+    assert limits
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        for lock in limits:
+            lock.acquire()
+        held.set()
+        release.wait(PATIENCE)
+        for lock in limits:
+            lock.release()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(PATIENCE)
+
+    def drop():
+        outbox("POST", "http://127.0.0.1:9/", b"x" * 20_000)
+        return len(caplog.records)
+
+    try:
+        assert in_child(drop) == 1
+    finally:
+        release.set()
+        holder.join()
+
+
+def test_what_an_earlier_process_accepted_has_a_delivery_without_an_acceptance_or_a_wait(make, seen, sink, tmp_path):
+    sender = Stuck()
+    stopped = make(sender, name="stopped", spool=SqliteSpool(tmp_path / "spool.db"))
+    stopped("POST", f"{sink.url}/v1/events", {"a": 1})
+    sender.has_one.wait(PATIENCE)
+    sender.release.set()
+    assert stopped.close(0.1).lost == 0
+    faults = seen.value("wirewitness.internal.errors", component="telemetry")
+    outbox = make(spool=SqliteSpool(tmp_path / "spool.db"))
+    assert outbox.flush(PATIENCE).empty
+    assert len(sink.requests) == 1
+    assert named(seen, "accept queue") == []
+    delivered = seen.span("dispatch queue")
+    assert delivered.parent is None
+    assert list(delivered.links) == []
+    assert seen.points("wirewitness.outbox.wait.duration", outbox="queue") == []
+    assert seen.value("wirewitness.internal.errors", component="telemetry") == faults
+
+
+def test_a_witnessed_inner_dispatcher_adds_no_span_and_no_measurement_of_its_own(make, seen, sink, request_span):
+    @witness(name="inner", **seen.options)
+    def send(http_verb, url, params):
+        requests.post(url, json=params, timeout=5)
+
+    outbox = make(send)
+    outbox("POST", f"{sink.url}/flaky/1/503", {"a": 1})
+    assert outbox.flush(PATIENCE).empty
+    attempts = {span.context.span_id for span in named(seen, "dispatch queue")}
+    assert len(attempts) == 2
+    assert {span.parent.span_id for span in named(seen, "POST")} == attempts
+    assert named(seen, "dispatch inner") == []
+    points = seen.collect()
+    measured = {
+        name: sum(point.count for point in points("wirewitness.exchange.duration", **{"dispatcher.name": name}))
+        for name in ("queue", "inner")
+    }
+    assert measured == {"queue": 2, "inner": 0}
+    assert points("wirewitness.ledger.accepted", **{"dispatcher.name": "inner"})[0].value == 0
 
 
 def test_a_span_is_current_while_an_inner_dispatcher_sends(make, seen, sink, request_span):

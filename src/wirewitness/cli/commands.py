@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 import click
 
 from wirewitness._version import __version__
+from wirewitness.cli.check import check
+from wirewitness.cli.sink import sink
+from wirewitness.cli.spool import spool
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,6 +24,11 @@ def wirewitness() -> None:
     """
     Know, from the bytes on the socket, what an event dispatcher really did.
     """
+
+
+wirewitness.add_command(spool)
+wirewitness.add_command(check)
+wirewitness.add_command(sink)
 
 
 class Unwritable(click.ClickException):

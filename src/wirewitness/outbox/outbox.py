@@ -116,6 +116,7 @@ class Outbox:
         Start empty, in a forked child: what the parent accepted is the parent's to deliver.
         """
         self.spool.abandon()
+        self._telemetry.renew()
         self._empty()
 
     def _empty(self) -> None:

@@ -9,11 +9,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from wirewitness.outbox.sqlite.faults import CORRUPT, TROUBLES, Faults, Foreign, NewerSchema, kind_of
+from wirewitness.outbox.sqlite.faults import CORRUPT, TROUBLES, UNREADABLE, Faults, Foreign, NewerSchema, kind_of
 from wirewitness.outbox.sqlite.file import Batch, SpoolFile
 from wirewitness.outbox.sqlite.journal import Journal, NotNow
 from wirewitness.outbox.sqlite.lock import FileLock
-from wirewitness.outbox.sqlite.place import file_of, remove, set_aside
+from wirewitness.outbox.sqlite.place import Place, file_of, remove, set_aside
 from wirewitness.outbox.sqlite.record import Record, finite, row_of
 from wirewitness.outbox.sqlite.salvage import Wreck
 from wirewitness.outbox.sqlite.survey import Found, found_in
@@ -37,11 +37,13 @@ class Adoption:
     Args:
         lock: The orphan's, held.
         journal: What's copied into.
+        place: Where it was found.
         faults: Where troubles are counted.
     """
 
-    def __init__(self, lock: FileLock, journal: Journal, faults: Faults) -> None:
+    def __init__(self, lock: FileLock, journal: Journal, place: Place, faults: Faults) -> None:
         self._lock = lock
+        self._place = place
         self._path = file_of(lock)
         self._journal = journal
         self._faults = faults
@@ -63,7 +65,8 @@ class Adoption:
             # Another time, or by another process.
             pass
         except (Foreign, NewerSchema, *TROUBLES):
-            self._faults.count("unreadable")
+            self._faults.count(UNREADABLE)
+            self._place.shun(self._path)
         finally:
             self._end(done=done)
 

@@ -290,7 +290,7 @@ class Committer:
         Adopt all orphans, a chunk a step.
         """
         for lock in self._place.orphans(self._journal.path):
-            yield from Adoption(lock, self._journal, self._faults).steps()
+            yield from Adoption(lock, self._journal, self._place, self._faults).steps()
 
     # End
 

@@ -18,8 +18,9 @@ DISK_FULL: Final = "disk_full"
 IO_ERROR: Final = "io_error"
 CORRUPT: Final = "corrupt"
 BUSY: Final = "busy"
+UNREADABLE: Final = "unreadable"
 
-KINDS: Final = (CORRUPT, DISK_FULL, IO_ERROR)
+KINDS: Final = (CORRUPT, DISK_FULL, IO_ERROR, UNREADABLE)
 
 # https://www.sqlite.org/rescode.html, by the primary result code. Before Python 3.11 only the text tells.
 _CODES: Final = MappingProxyType({5: BUSY, 11: CORRUPT, 13: DISK_FULL, 26: CORRUPT})

@@ -51,12 +51,14 @@ class Batch:
         gone: Ids of messages that are no more.
         attempts: Id, attempts and due time of messages that were tried.
         dead: New dead letters.
+        undead: Ids of dead letters that are no more.
     """
 
     rows: list[Row] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
     attempts: list[tuple[int, int, float]] = field(default_factory=list)
     dead: list[DeadRow] = field(default_factory=list)
+    undead: list[int] = field(default_factory=list)
 
 
 class SpoolFile:
@@ -125,8 +127,8 @@ class SpoolFile:
             last: The greatest id.
             most: How many at most.
         """
-        sql = (  # our own names
-            f"SELECT group_concat(line, char(10)) FROM (SELECT {LINE} AS line FROM message m "
+        sql = (
+            f"SELECT group_concat(line, char(10)) FROM (SELECT {LINE} AS line FROM message m "  # noqa: S608 -- our own
             "LEFT JOIN attempt a ON a.id = m.id WHERE m.id BETWEEN ? AND ? ORDER BY m.id LIMIT ?)"
         )
         text = self._one(sql, first, last, most)
@@ -166,6 +168,7 @@ class SpoolFile:
             added = connection.total_changes - before
             insert(connection, "dead", batch.dead)
             self._delete(batch.gone)
+            delete(connection, "dead", batch.undead)
             insert(connection, "attempt", batch.attempts)
             connection.execute("COMMIT")
         except BaseException:
@@ -173,6 +176,8 @@ class SpoolFile:
                 connection.execute("ROLLBACK")
             raise
         self._wrote(batch)
+        if batch.undead:
+            self.dead, self.dead_bytes = self._totals("dead")
         return added
 
     def _delete(self, ids: Sequence[int]) -> None:
@@ -238,6 +243,33 @@ class SpoolFile:
     def empty(self) -> bool:
         """Whether it holds nothing at all."""
         return not self._one("SELECT EXISTS (SELECT 1 FROM message) OR EXISTS (SELECT 1 FROM dead)")
+
+    def counts(self) -> tuple[int, int, int | None]:
+        """
+        How many messages there are, how many dead letters, and when the oldest message was accepted.
+        """
+        number, oldest = self._connection.execute("SELECT count(*), min(accepted_ns) FROM message").fetchone()
+        return int(number), self.dead, oldest
+
+    def purge(self, *, messages: bool) -> int:
+        """
+        Delete the dead letters, and leave no trace of them in the file.
+
+        Args:
+            messages: Whether the messages go, too.
+
+        Returns:
+            How many are gone.
+        """
+        connection = self._connection
+        connection.execute("PRAGMA secure_delete = ON").fetchall()
+        gone = connection.execute("DELETE FROM dead").rowcount
+        if messages:
+            gone += connection.execute("DELETE FROM message").rowcount
+            connection.execute("DELETE FROM attempt")
+        connection.execute("VACUUM")
+        self.dead, self.dead_bytes = 0, 0
+        return int(gone)
 
     def shrink(self) -> None:
         """

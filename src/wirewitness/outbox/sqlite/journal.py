@@ -21,6 +21,7 @@ from wirewitness.outbox.sqlite.faults import (
     DISK_FULL,
     IO_ERROR,
     TROUBLES,
+    UNREADABLE,
     Faults,
     Foreign,
     NewerSchema,
@@ -60,6 +61,7 @@ class Journal:
         file: The open file; None where there is none now.
         found: Messages that files have which this process didn't put.
         failing: What is wrong with the disk: the kind of trouble, or None.
+        wanted: Whether there is to be a file: from being opened until being closed.
         usable: Whether SQLite may be used in this process.
         ids: Where the ids of messages come from.
 
@@ -85,6 +87,7 @@ class Journal:
         self.pending = Pending()
         self.file: SpoolFile | None = None
         self.failing: str | None = None
+        self.wanted = False
         self.ids = itertools.count(1)
         self.found: list[Found] = []
         self._lock: FileLock | None = None
@@ -126,13 +129,27 @@ class Journal:
             OSError: If it can't be made.
             sqlite3.Error: If another program has it.
         """
+        self.wanted = True
         try:
             self._lock = self._lock or self._place.take()
-            self._open(file_of(self._lock))
+            try:
+                self._open(file_of(self._lock))
+            except (Foreign, NewerSchema):
+                # A file that was named must be as it should; one that was found is left alone.
+                if self._place.kept:
+                    raise
+                self._open(self._another(self._lock))
         except TROUBLES as error:
             if kind_of(error) != DISK_FULL:
                 raise
             self._fail(error)
+
+    def _another(self, lock: FileLock) -> Path:
+        self._faults.count(UNREADABLE)
+        self._place.shun(file_of(lock))
+        lock.release()
+        self._lock = self._place.new()
+        return file_of(self._lock)
 
     def _open(self, path: Path) -> None:
         try:
@@ -251,7 +268,7 @@ class Journal:
     @property
     def due(self) -> bool:
         """Whether a new file should be tried in place of one that was given up."""
-        return self.file is None and self.usable and time.monotonic() >= self._again_at
+        return self.file is None and self.wanted and self.usable and time.monotonic() >= self._again_at
 
     def reopen(self) -> bool:
         """

@@ -29,6 +29,9 @@ class Place(ABC):
     Where a spool keeps its file, and finds those of dead processes.
     """
 
+    def __init__(self) -> None:
+        self._shunned: set[Path] = set()
+
     @abstractmethod
     def take(self) -> FileLock:
         """
@@ -50,6 +53,22 @@ class Place(ABC):
         Files that processes have made for themselves.
         """
 
+    def new(self) -> FileLock:
+        """
+        Lock another file, where the one that was taken can't be read.
+
+        Raises:
+            ConfigurationError: If there can't be one.
+            OSError: If the disk fails.
+        """
+        return self.take()
+
+    def shun(self, path: Path) -> None:
+        """
+        Leave a file alone that can't be read.
+        """
+        self._shunned.add(path)
+
     def orphans(self, own: Path | None) -> Iterator[FileLock]:
         """
         Lock the files of dead processes, one after the other.
@@ -58,7 +77,7 @@ class Place(ABC):
             own: The file that isn't one.
         """
         for path in self.files():
-            if path != own:
+            if path != own and path not in self._shunned:
                 with contextlib.suppress(OSError):
                     lock = take_orphan(path)
                     if lock is not None:
@@ -84,6 +103,7 @@ class OneFile(Place):
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
         self._process = os.getpid()
         self._beside = re.compile(f"{re.escape(path.stem)}\\.{_OWN_NAME}{re.escape(path.suffix)}")
@@ -121,6 +141,7 @@ class Folder(Place):
     _names: Final = re.compile(f"{_OWN_NAME}\\.db")
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
 
     @property

@@ -9,7 +9,8 @@ import json
 import math
 import zlib
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from wirewitness.outbox.message import Fields, Form, Message
 
@@ -109,6 +110,24 @@ def _shared(method: str, url: str, headers: str, form: str) -> _Shared:
     texts = [part.decode("utf-8", "surrogatepass") for part in parts]
     fields = tuple((str(name), str(value)) for name, value in json.loads(texts[2]))
     return _Shared(texts[0], texts[1], fields, Form(texts[3]), zlib.crc32(b"\0".join(parts)))
+
+
+def message_of(row: Sequence[Any]) -> Message | None:
+    """
+    The message of a row that was read by itself; None if its checksum is wrong.
+
+    Args:
+        row: It, its columns in the order of :data:`COLUMNS`, and others behind them.
+    """
+    number, accepted_ns, crc, body = row[0], row[5], row[7], row[8]
+    try:
+        parts = [value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape") for value in row[1:5]]
+        shared = _shared(*[part.hex().upper() for part in parts])
+        if _crc(shared.crc, accepted_ns, body) != crc:
+            return None
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return None
+    return Message(*shared[:3], body, shared.form, accepted_ns, id=number)
 
 
 # One line a row, because one value a chunk: see SpoolFile.read.

@@ -1,0 +1,254 @@
+"""
+What is done with a dispatcher in a scenario.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from wirewitness._current import Dispatch
+from wirewitness.conformance.load import Event, Target, described
+from wirewitness.conformance.observation import Scenario
+from wirewitness.testing import Captured
+
+
+PATIENCE: Final = 2.0
+"""Seconds for which late deliveries are waited for, where the dispatcher can't be asked to flush."""
+_FLUSH: Final = 8.0
+_LOST: Final = ("rejected", "failed", "dropped", "unconfirmed")
+
+
+class Stage:
+    """
+    A dispatcher, a scenario, and what became of the one in the other.
+
+    Args:
+        target: The dispatcher.
+        scenario: The scenario.
+        origin: Where its path is.
+        captured: The witness's settled dispatches.
+        seen: What to say of each.
+    """
+
+    def __init__(
+        self, target: Target, scenario: Scenario, origin: str, captured: Captured, seen: Callable[[Dispatch], Any]
+    ) -> None:
+        self.target = target
+        self.scenario = scenario
+        self.captured = captured
+        self.seen = seen
+        self.events = [self._event(origin, params) for params in scenario.payloads()]
+        self.said: dict[str, Any] = {"calls": [], "mutated": False, "told": {}, "three": target.three}
+
+    def _event(self, origin: str, params: Any) -> Event:
+        scenario = self.scenario
+        return Event(origin + scenario.path, params, scenario.verb, dict(scenario.headers))
+
+    def call(self, event: Event, send: Callable[[Event], Any] | None = None) -> None:
+        """
+        Hand one event over, as a client would.
+        """
+        before = _snapshot(event)
+        raised, returned, began = None, "", time.perf_counter()
+        try:
+            returned = described(_awaited((send or self.target.send)(event)))
+        except Exception as error:  # noqa: BLE001 -- whatever comes out is what the caller sees
+            raised = type(error).__name__
+        self.said["calls"].append({"returned": returned, "raised": raised, "seconds": time.perf_counter() - began})
+        self.said["mutated"] = self.said["mutated"] or _snapshot(event) != before
+
+    def settle(self, *, close: bool = True) -> None:
+        """
+        Wait for late deliveries, and hear what the dispatcher says of them.
+        """
+        raw, told = self.target.raw, self.said["told"]
+        asked = [self._ask(raw, name) for name in (("flush", "close", "stop") if close else ("flush",))]
+        if not any(asked):
+            self.captured.wait_for(len(self.said["calls"]), PATIENCE)
+        if self.target.witnessed:
+            book = raw.ledger.book()
+            ends = {
+                ended.value: sum(n for (o, _), n in book.settled.items() if o is ended) for ended, _ in book.settled
+            }
+            lost = [f"{name} {ends[name]}" for name in _LOST if ends.get(name)]
+            told["its ledger"] = ", ".join(lost) or "nothing lost"
+
+    def _ask(self, raw: Any, name: str) -> bool:
+        method = getattr(raw, name, None)
+        if isinstance(raw, type) or not callable(method):
+            return False
+        try:
+            self.said["told"][f"{name}()"] = described(_awaited(method(_FLUSH) if _takes_one(method) else method()))
+        except Exception as error:  # noqa: BLE001 -- it tells by raising
+            self.said["told"][f"{name}()"] = f"raised {type(error).__name__}"
+        return True
+
+    def counted(self) -> int | None:
+        """
+        The HTTP requests in the dispatcher's own book.
+        """
+        return int(self.target.raw.ledger.book().exchanges) if self.target.witnessed else None
+
+
+def _snapshot(event: Event) -> str:
+    try:
+        return json.dumps([event.params, event.headers, event.url, event.http_verb])
+    except (TypeError, ValueError):
+        return repr((event.params, event.headers, event.url))
+
+
+def _takes_one(method: Any) -> bool:
+    try:
+        inspect.signature(method).bind(_FLUSH)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+_loop: list[asyncio.AbstractEventLoop] = []
+
+
+def _awaited(value: Any) -> Any:
+    if not inspect.isawaitable(value):
+        return value
+    if not _loop:
+        _loop.append(asyncio.new_event_loop())
+    return _loop[0].run_until_complete(value)
+
+
+def _one(stage: Stage) -> None:
+    for event in stage.events:
+        stage.call(event)
+    stage.settle()
+
+
+def _pause(stage: Stage) -> None:
+    first, *others = stage.events
+    stage.call(first)
+    stage.settle(close=False)
+    time.sleep(0.1)
+    for event in others:
+        stage.call(event)
+    stage.settle()
+
+
+def _keyword(stage: Stage) -> None:
+    for event in stage.events:
+        stage.call(event, stage.target.keyword)
+    stage.settle()
+
+
+def _change_after(stage: Stage) -> None:
+    (event,) = stage.events
+    stage.call(event)
+    event.params["account_id"] = "changed by the caller after the call"
+    stage.settle()
+
+
+def _threads(stage: Stage) -> None:
+    start = threading.Barrier(len(stage.events))
+
+    def run(event: Event) -> None:
+        start.wait()
+        stage.call(event)
+
+    threads = [threading.Thread(target=run, args=(event,)) for event in stage.events]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stage.settle()
+
+
+def _fork(stage: Stage) -> None:
+    if not hasattr(os, "fork"):
+        stage.said["skipped"] = "there is no fork() here"
+        return
+    before, after = stage.events
+    stage.call(before)
+    stage.settle(close=False)
+    known = len(stage.captured)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _child(stage, after, known, writer)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        stage.said["child"] = json.loads(pipe.read() or "{}")
+    os.waitpid(child, 0)
+    stage.settle()
+
+
+def _child(stage: Stage, event: Event, known: int, writer: int) -> None:
+    stage.call(event)
+    if not stage._ask(stage.target.raw, "flush"):  # noqa: SLF001 -- our own
+        stage.captured.wait_for(known + 1, PATIENCE)
+    with os.fdopen(writer, "w") as pipe:
+        said = {"dispatches": [stage.seen(dispatch) for dispatch in stage.captured[known:]], "counted": stage.counted()}
+        json.dump(said, pipe)
+    os._exit(0)
+
+
+def _signal(stage: Stage) -> None:
+    if not hasattr(signal, "setitimer"):
+        stage.said["skipped"] = "there are no interval timers here"
+        return
+    outer, inner = stage.events
+    signal.signal(signal.SIGALRM, lambda *_: stage.call(inner))
+    signal.setitimer(signal.ITIMER_REAL, 0.15)
+    stage.call(outer)
+    with contextlib.suppress(AttributeError):
+        while signal.getitimer(signal.ITIMER_REAL)[0]:
+            time.sleep(0.01)
+    stage.settle()
+
+
+def _exit(stage: Stage) -> None:
+    for event in stage.events:
+        stage.call(event)
+
+
+def _terminate(stage: Stage) -> None:
+    # As servers do: the signal ends the program in an orderly way.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _exit(stage)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+_ACTS: Final[Mapping[str, Callable[[Stage], None]]] = MappingProxyType(
+    {
+        "one": _one,
+        "pause": _pause,
+        "keyword": _keyword,
+        "change_after": _change_after,
+        "threads": _threads,
+        "fork": _fork,
+        "signal": _signal,
+        "exit": _exit,
+        "terminate": _terminate,
+    }
+)
+
+
+ENDINGS: Final = frozenset({"exit", "terminate"})
+"""The acts after which nobody waits for anything: the program ends."""
+
+
+def perform(stage: Stage) -> None:
+    """
+    Do what the scenario says.
+    """
+    _ACTS[stage.scenario.act](stage)

@@ -1,0 +1,198 @@
+"""
+From ``module:attribute`` to something that can be called with an event.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import sys
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from wirewitness._witness import METHODS, witness
+from wirewitness.ledger import Ledger
+
+
+SHAPES: Final = ("auto", "event", "three")
+"""What a dispatcher is called with: found out, one event, or a verb, a URL and parameters."""
+
+_THREE: Final = 3
+
+
+class BadTarget(Exception):  # noqa: N818 -- named for what it says of the target
+    """
+    What was named can't be had, or is no dispatcher.
+    """
+
+
+@dataclass(frozen=True)
+class Event:
+    """
+    An event as Optimizely's SDK hands it to a dispatcher.
+    """
+
+    url: str
+    params: Any
+    http_verb: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    A dispatcher that is ready to be called.
+
+    Attributes:
+        raw: The dispatcher itself.
+        send: Calls it, under the witness.
+        keyword: Calls it with the arguments by their names.
+        witnessed: Whether it has a witness of its own inside.
+        three: Whether it takes a verb, a URL and parameters.
+    """
+
+    raw: Any
+    send: Callable[[Event], Any]
+    keyword: Callable[[Event], Any]
+    witnessed: bool
+    three: bool = False
+
+
+def load(spec: str, shape: str = "auto", kwargs: Mapping[str, Any] | None = None) -> Target:
+    """
+    Import a dispatcher, make it if it's a class or a factory, and put the witness around it.
+
+    Args:
+        spec: ``module:attribute``; the attribute may have dots.
+        shape: One of :data:`SHAPES`.
+        kwargs: What a class or a factory is called with.
+
+    Raises:
+        BadTarget: If that can't be done.
+    """
+    try:
+        raw = _made(_imported(spec), dict(kwargs or {}))
+    except BadTarget:
+        raise
+    except Exception as error:
+        msg = f"{spec} could not be made: {type(error).__name__}: {error}"
+        raise BadTarget(msg) from error
+    return _target(spec, raw, shape)
+
+
+def _imported(spec: str) -> Any:
+    module, colon, path = spec.partition(":")
+    if not (module and colon and path):
+        msg = f"{spec!r} is no module:attribute, such as optimizely.event_dispatcher:EventDispatcher"
+        raise BadTarget(msg)
+    if os.getcwd() not in sys.path:  # noqa: PTH109 -- a text, as the path's entries are
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        msg = f"{module} can't be imported: {type(error).__name__}: {error}"
+        raise BadTarget(msg) from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            msg = f"{module} has no {path}"
+            raise BadTarget(msg)
+        found = getattr(found, name)
+    return found
+
+
+def _made(found: Any, kwargs: dict[str, Any]) -> Any:
+    if isinstance(found, type):
+        return found if _is_static(found) and not kwargs else found(**kwargs)
+    return found(**kwargs) if inspect.isfunction(found) and _is_factory(found, kwargs) else found
+
+
+def _is_static(cls: type) -> bool:
+    method = next((name for name in METHODS if hasattr(cls, name)), None)
+    return method is not None and isinstance(inspect.getattr_static(cls, method), (staticmethod, classmethod))
+
+
+def _is_factory(function: Any, kwargs: dict[str, Any]) -> bool:
+    # A function that dispatches needs an event; one that can be called without anything makes something.
+    signature = inspect.signature(function)
+    variadic = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in signature.parameters.values())
+    return bool(kwargs) or (_binds(signature, 0) and not variadic)
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _target(spec: str, raw: Any, shape: str) -> Target:
+    name = next((known for known in METHODS if callable(getattr(raw, known, None))), None)
+    if name is None and not callable(raw):
+        msg = f"{spec} is no dispatcher: it has none of {', '.join(METHODS)}, and can't be called"
+        raise BadTarget(msg)
+    function = raw if name is None else getattr(raw, name)
+    three = _takes_three(spec, function, shape)
+    witnessed = isinstance(getattr(raw, "ledger", None), Ledger)
+    observed = raw if witnessed else _witnessed(spec, raw)
+    call = observed if name is None else getattr(observed, name)
+    return Target(raw, _sender(call, three=three), _keywords(call, function, three=three), witnessed, three)
+
+
+def _witnessed(spec: str, raw: Any) -> Any:
+    try:
+        return witness(raw)
+    except Exception as error:
+        msg = f"{spec} can't be witnessed: {error}"
+        raise BadTarget(msg) from error
+
+
+def _takes_three(spec: str, function: Any, shape: str) -> bool:
+    if shape != "auto":
+        return shape == "three"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    one, three = _binds(signature, 1), _binds(signature, _THREE)
+    if not (one or three):
+        msg = f"{spec}{signature} has no known shape: it takes neither an event nor (http_verb, url, params)"
+        raise BadTarget(msg)
+    return three and not one
+
+
+def _sender(call: Callable[..., Any], *, three: bool) -> Callable[[Event], Any]:
+    if three:
+        return lambda event: call(event.http_verb, event.url, event.params)
+    return call
+
+
+def _keywords(call: Callable[..., Any], function: Any, *, three: bool) -> Callable[[Event], Any]:
+    try:
+        names = [name for name in inspect.signature(function).parameters if name != "self"]
+    except (TypeError, ValueError):
+        names = []
+    wanted = _THREE if three else 1
+    if len(names) < wanted or names[0] in {"args", "kwargs"}:
+        return _sender(call, three=three)
+
+    def send(event: Event) -> Any:
+        values = (event.http_verb, event.url, event.params) if three else (event,)
+        return call(**dict(zip(names, values, strict=False)))
+
+    return send
+
+
+def described(value: Any) -> str:
+    """
+    A returned value, as far as it tells success from failure: without addresses in memory.
+    """
+    for name in ("status_code", "status", "code"):
+        status = getattr(value, name, None)
+        if isinstance(status, int):
+            return f"{type(value).__name__} {status}"
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value) if hasattr(value, "empty") else repr(value))[:200]

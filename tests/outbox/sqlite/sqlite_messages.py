@@ -1,0 +1,62 @@
+"""
+Messages, and files, for the tests of the spool on disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from wirewitness.outbox import Form, Message
+from wirewitness.outbox.clock import steady, steady_ns
+
+
+NO_FAULTS = (("corrupt", 0), ("disk_full", 0), ("io_error", 0), ("unreadable", 0))
+HEADERS = (("Content-Type", "application/json"), ("X-Name", "\u00e4\ud800"))
+
+
+def message(number, size=32, url="http://127.0.0.1:1/v1/events"):
+    return Message("POST", url, HEADERS, b"%d" % number + b" " * (size - len(b"%d" % number)), Form.VALUE, steady_ns())
+
+
+def numbers(messages):
+    return [int(one.body) for one in messages]
+
+
+def claim_all(spool, most=1000, seconds=20.0):
+    """
+    Claim all that can be claimed now, and acknowledge it.
+    """
+    claimed = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        some = spool.claim(most, steady())
+        claimed += some
+        spool.ack(some)
+        if not some:
+            due = spool.next_due()
+            if due is None or due > steady() + 1.0:
+                return claimed
+            time.sleep(0.002)
+    raise AssertionError(spool.stats())
+
+
+def rows(path, sql="SELECT body FROM message ORDER BY id"):
+    """
+    What a file that nobody has open holds.
+    """
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def eventually(true, seconds=20.0):
+    """
+    Wait until something is true.
+    """
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
