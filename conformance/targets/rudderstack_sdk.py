@@ -1,0 +1,58 @@
+"""
+rudder-sdk-python: ``Client(host=...)``, ``track(properties=...)``.
+
+A daemon thread sends batches ``{"batch": [...], "sentAt": ...}``, gzipped by default, so the verdict is ``embedded`` at best,
+and two attempts differ in ``sentAt``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`; events
+beyond 32 kB are refused by design. Failures come out at ``on_error``. ``max_retries`` is 3 in place of 10, so that a
+scenario ends. Any status but 200 is a failure, so the adapter makes the sink's 204 a 200.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.targets.envelope import KEY, AnswersAsTheVendor, Clients, Failures, cut_out, host
+from rudderstack.analytics import request
+from rudderstack.analytics.client import Client
+
+
+carried = cut_out
+AnswersAsTheVendor(request._session, b"OK")  # noqa: SLF001
+
+
+class Dispatcher:
+    """
+    One client for each URL.
+    """
+
+    def __init__(self) -> None:
+        self._failures = Failures()
+        self._clients = Clients(self._client)
+
+    def _client(self, url: str) -> Client:
+        return Client("key", host=host(url), on_error=self._failures.add, max_retries=3)
+
+    def dispatch_event(self, event: Any) -> Any:
+        """
+        Hand one event over.
+
+        Returns:
+            Whether the SDK says that it took it.
+        """
+        return self._clients[event.url].track("v-1", "event", {KEY: event.params})[0]
+
+    def flush(self) -> Any:
+        """
+        Have everything sent.
+        """
+        for client in self._clients:
+            client.flush()
+        return self._failures.said()
+
+    def close(self) -> Any:
+        """
+        Shut the clients down.
+        """
+        for client in self._clients:
+            client.shutdown()
+        return self._failures.said()
