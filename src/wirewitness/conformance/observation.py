@@ -119,9 +119,11 @@ class Report:
 
     @property
     def exchanges(self) -> list[Mapping[str, Any]]:
-        """The exchanges that the witness saw: those of a call within a call are the outer one's, too."""
+        """The exchanges that the witness saw, each once: a call within a call and a batch give one to several dispatches."""
         outer = [dispatch for dispatch in self.dispatches if not dispatch.get("nested")]
-        return [exchange for dispatch in outer for exchange in dispatch["exchanges"]]
+        found = [exchange for dispatch in outer for exchange in dispatch["exchanges"]]
+        moments = [exchange.get("started_ns", -number) for number, exchange in enumerate(found)]
+        return list(dict(zip(moments, found, strict=True)).values())
 
 
 EMPTY: Final = Report()

@@ -86,6 +86,7 @@ def seen(dispatch: Dispatch) -> dict[str, Any]:
         "nested": dispatch.parent is not None,
         "exchanges": [
             {
+                "started_ns": exchange.started_ns,
                 "method": exchange.method,
                 "path": exchange.path,
                 "status": exchange.status,
