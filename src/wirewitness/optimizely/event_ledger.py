@@ -9,6 +9,7 @@ import functools
 import os
 import weakref
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,11 +67,14 @@ class EventLedger:
 
     Args:
         totals: The counts of all processors of its name.
+        is_dead: Whether the thread that takes events has ended. It must not raise, nor keep the processor alive.
     """
 
-    def __init__(self, totals: EventTotals) -> None:
+    def __init__(self, totals: EventTotals, is_dead: Callable[[], bool | None] = lambda: False) -> None:
         self._totals = totals
+        self._is_dead = is_dead
         self.clear()
+        totals.include(self)
         _LEDGERS.add(self)
         _end_at_exit()
 
@@ -153,6 +157,13 @@ class EventLedger:
             for key in [key for key, waiting in list(self._pending.items()) if waiting.queued]:
                 self.settle(key, Ended.ABANDONED, kept=True)
 
+    def look(self) -> None:
+        """
+        Abandon what is kept if the thread that would take it has ended.
+        """
+        if self._is_dead():
+            self.abandon()
+
     def end(self) -> None:
         """
         The processor is gone, and what it kept with it; or nobody watches it any more.
@@ -166,6 +177,7 @@ class EventLedger:
         """
         The counts right now.
         """
+        self.look()
         with self._totals.lock:
             ends = {ended.value: number for ended, number in self._ended.items()}
             return EventBook(self._accepted, pending=len(self._pending), late=self._late, **ends)

@@ -4,6 +4,7 @@ A living client under observation: its dispatchers, its decisions, and the event
 
 from __future__ import annotations
 
+import os
 import threading
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -33,7 +34,16 @@ C = TypeVar("C")
 _PLACE: Final = "_wirewitness"
 _ODP: Final = "odp"
 # Clients share processors and notification centres. It's held while clients are made, and never while events are.
-_LOCK: Final = threading.RLock()
+_lock = threading.RLock()
+
+
+def _renew_in_child() -> None:
+    global _lock  # noqa: PLW0603 -- the parent's lock may be held by a thread that the child doesn't have
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_in_child)
 
 
 def instrument(client: C, **options: Unpack[WitnessOptions]) -> C:
@@ -53,7 +63,7 @@ def instrument(client: C, **options: Unpack[WitnessOptions]) -> C:
         ConfigurationError: If it's no client, or an option can't work.
     """
     _check(client)
-    with _LOCK:
+    with _lock:
         if _PLACE not in vars(client):
             _Instrumented(client, options)
     return client
@@ -71,7 +81,7 @@ def uninstrument(client: C) -> C:
         ConfigurationError: If it's no client.
     """
     _check(client)
-    with _LOCK:
+    with _lock:
         instrumented: _Instrumented | None = vars(client).pop(_PLACE, None)
         if instrumented is not None:
             instrumented.undo()

@@ -12,7 +12,7 @@ from typing import Any
 from wirewitness._guard import fail_open
 from wirewitness.optimizely.event_ledger import EventLedger
 from wirewitness.optimizely.patches import Patches
-from wirewitness.optimizely.processor import Queue, through
+from wirewitness.optimizely.processor import Queue, dead, through
 from wirewitness.telemetry.events import Ended, EventTotals
 
 
@@ -28,7 +28,7 @@ class OdpWatch:
     """
 
     def __init__(self, events: Any, totals: EventTotals, patches: Patches) -> None:
-        self.ledger = EventLedger(totals)
+        self.ledger = EventLedger(totals, dead(events, "thread"))
         weakref.finalize(events, self.ledger.end).atexit = False
         patches.later(self.ledger.end)
         self._events = events

@@ -54,6 +54,25 @@ def through(inner: Callable[..., Any], before: Callable[..., Any], after: Callab
     return call
 
 
+def dead(owner: Any, thread: str) -> Callable[[], bool | None]:
+    """
+    Whether an object's thread has ended, asked without keeping the object alive.
+
+    Args:
+        owner: The object.
+        thread: The attribute that is its thread.
+    """
+    there = weakref.ref(owner)
+
+    @fail_open("optimizely")
+    def is_dead() -> bool:
+        running = getattr(there(), thread, None)
+        # One that isn't started yet isn't alive, either.
+        return running is not None and running.ident is not None and not running.is_alive()
+
+    return is_dead
+
+
 class Queue:
     """
     Tells a ledger what a queue has taken.
@@ -101,7 +120,7 @@ class ProcessorWatch:
     """
 
     def __init__(self, processor: Any, witnessed: Any, totals: EventTotals, patches: Patches) -> None:
-        self.ledger = EventLedger(totals)
+        self.ledger = EventLedger(totals, dead(processor, "executor"))
         weakref.finalize(processor, self.ledger.end).atexit = False
         patches.later(self.ledger.end)
         self._processor = processor

@@ -8,9 +8,10 @@ import enum
 import functools
 import os
 import threading
+import weakref
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -41,6 +42,25 @@ class Ended(str, enum.Enum):
     """It was waiting when the processor stopped, or gave up."""
 
 
+class Watching(Protocol):
+    """
+    A ledger that adds to totals.
+    """
+
+    def look(self) -> None:
+        """Abandon what nobody will take any more."""
+
+
+class Counted(NamedTuple):
+    """
+    Totals at one instant.
+    """
+
+    accepted: int
+    pending: int
+    ended: Mapping[Ended, int]
+
+
 class EventTotals:
     """
     The counts of all processors of one name, in events. Whoever touches them holds the lock.
@@ -53,7 +73,24 @@ class EventTotals:
     """
 
     def __init__(self) -> None:
+        self._ledgers: weakref.WeakSet[Watching] = weakref.WeakSet()
         self.clear()
+
+    def include(self, ledger: Watching) -> None:
+        """
+        Have a ledger look before anybody is told.
+        """
+        with self.lock:
+            self._ledgers.add(ledger)
+
+    def counted(self) -> Counted:
+        """
+        All counts of this instant.
+        """
+        with self.lock:
+            for ledger in tuple(self._ledgers):
+                ledger.look()
+            return Counted(self.accepted, self.pending, dict(self.ended))
 
     def clear(self) -> None:
         """
@@ -82,6 +119,28 @@ def totals_of(name: str, meter_provider: MeterProvider | None = None) -> EventTo
     return _TOTALS.setdefault(shown, EventTotals())
 
 
+class _OneInstant:
+    """
+    Gives all instruments of one collection the counts of the same instant, so that what is exported closes.
+
+    A collection asks for each instrument once, in one thread: the counts are read anew when an instrument comes again.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def of(self, read: Callable[[Books], Iterable[Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            served: set[object] = getattr(self._local, "served", {read})
+            if read in served:
+                served = self._local.served = set()
+                self._local.books = {name: totals.counted() for name, totals in list(_TOTALS.items())}
+            served.add(read)
+            return read(self._local.books)
+
+        return observe
+
+
 class _Instruments:
     """
     The instruments of all processors on one meter provider.
@@ -89,14 +148,21 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
+        at = _OneInstant()
         meter.create_observable_counter(
-            f"{SCOPE}.events.accepted", [_accepted], "{event}", "User events that were given to an event processor"
+            f"{SCOPE}.events.accepted",
+            [at.of(_accepted)],
+            "{event}",
+            "User events that were given to an event processor",
         )
         meter.create_observable_counter(
-            f"{SCOPE}.events.settled", [_settled], "{event}", "User events whose way through the processor has ended"
+            f"{SCOPE}.events.settled",
+            [at.of(_settled)],
+            "{event}",
+            "User events whose way through the processor has ended",
         )
         meter.create_observable_up_down_counter(
-            f"{SCOPE}.events.pending", [_pending], "{event}", "User events that wait in an event processor"
+            f"{SCOPE}.events.pending", [at.of(_pending)], "{event}", "User events that wait in an event processor"
         )
 
 
@@ -105,19 +171,22 @@ def _instruments(meter_provider: MeterProvider | None) -> _Instruments:
     return _Instruments(meter_provider)
 
 
-def _accepted(_: CallbackOptions) -> Iterator[Observation]:
-    for name, totals in list(_TOTALS.items()):
-        yield Observation(totals.accepted, {"processor": name})
+Books: TypeAlias = dict[str, Counted]
 
 
-def _pending(_: CallbackOptions) -> Iterator[Observation]:
-    for name, totals in list(_TOTALS.items()):
-        yield Observation(totals.pending, {"processor": name})
+def _accepted(books: Books) -> Iterator[Observation]:
+    for name, counted in books.items():
+        yield Observation(counted.accepted, {"processor": name})
 
 
-def _settled(_: CallbackOptions) -> Iterator[Observation]:
-    for name, totals in list(_TOTALS.items()):
-        for ended, number in list(totals.ended.items()):
+def _pending(books: Books) -> Iterator[Observation]:
+    for name, counted in books.items():
+        yield Observation(counted.pending, {"processor": name})
+
+
+def _settled(books: Books) -> Iterator[Observation]:
+    for name, counted in books.items():
+        for ended, number in counted.ended.items():
             yield Observation(number, {"processor": name, "outcome": ended.value})
 
 
