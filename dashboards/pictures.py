@@ -1,8 +1,8 @@
 """
-Draws ``pictures/overview.png`` and ``pictures/trace.png`` of a real run: ``python dashboards/pictures.py``.
+Draws ``pictures/overview.png``, ``trace.png`` and ``outbox.png`` of real runs: ``python dashboards/pictures.py``.
 
-It starts Jaeger and Prometheus on free ports, has two dispatchers go through a good, a bad and a good time, and asks the
-servers what the dashboard's panels ask. Nothing in the pictures is made up, and nothing is Grafana's or Jaeger's own page.
+It starts Jaeger and Prometheus on free ports, has two dispatchers go through a good, a bad and a good time, and then three
+Outboxes take payloads, and asks the servers what the dashboards' panels ask. Nothing in the pictures is made up, and nothing is Grafana's or Jaeger's own page.
 
 It needs the groups ``test`` and ``dashboards`` of pyproject.toml, and ``make backends``.
 """
@@ -44,6 +44,8 @@ INTERVAL: Final = 10
 """Seconds over which rates are taken."""
 
 DISPATCHES_A_SECOND: Final = 25
+QUEUES: Final = "queue"
+"""What the Outboxes' names begin with."""
 
 GOOD: Final = {"well": 88, "slow": 3, "compact": 3, "batched": 3, "retried": 3}
 BAD: Final = {
@@ -73,7 +75,9 @@ def asked(url: str, **query: Any) -> Any:
         return json.load(response)
 
 
-def shown(page: Mapping[str, Any], prometheus: str, begin: float, end: float, interval: int) -> dict[int, Shown]:
+def shown(
+    page: Mapping[str, Any], prometheus: str, begin: float, end: float, interval: int, **variables: str
+) -> dict[int, Shown]:
     """
     What every panel of a dashboard shows.
 
@@ -83,9 +87,10 @@ def shown(page: Mapping[str, Any], prometheus: str, begin: float, end: float, in
         begin: From when on, in seconds since 1970.
         end: Until when.
         interval: Seconds over which rates are taken.
+        **variables: ``job``, ``dispatcher`` and ``outbox``, as :func:`panels.targets` takes them.
     """
     times = [begin + step for step in range(int(end - begin) + 1)]
-    chosen = {**panels.EVERYTHING, "__rate_interval": f"{interval}s", "__range": f"{int(end - begin)}s"}
+    chosen = {**panels.EVERYTHING, **variables, "__rate_interval": f"{interval}s", "__range": f"{int(end - begin)}s"}
     found: dict[int, Shown] = {}
     for panel in panels.panels(page):
         series: list[Series] = []
@@ -244,6 +249,26 @@ def draw_overview(prometheus: str, begin: float, end: float, file: Path) -> None
     plots.overview(page, shown(page, prometheus, begin, end, INTERVAL), note).savefig(file, dpi=100)
 
 
+def draw_outbox(prometheus: str, begin: float, end: float, file: Path, outbox: str = f"{QUEUES}-.*") -> None:
+    """
+    Draw the Outboxes' page.
+
+    Args:
+        prometheus: Prometheus's URL.
+        begin: From when on, in seconds since 1970.
+        end: Until when.
+        file: Where the picture goes.
+        outbox: A regular expression of their names.
+    """
+    page = panels.dashboard("outbox.json")
+    note = (
+        f"{int(end - begin)} s of a real run on loopback: an Outbox whose endpoint answers, one whose endpoint is down, one that is full. "
+        "Rendered from Prometheus's answers to the panels' own queries: not a screenshot of Grafana."
+    )
+    found = shown(page, prometheus, begin, end, INTERVAL, outbox=outbox)
+    plots.overview(page, found, note).savefig(file, dpi=100)
+
+
 def draw_trace(jaeger: str, service: str, file: Path) -> None:
     """
     Draw a dispatch with two retries.
@@ -279,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     except stack.Unready as error:
         print(error, file=sys.stderr)
         return 1
-    for name in ("overview.png", "trace.png"):
+    for name in ("overview.png", "trace.png", "outbox.png"):
         print(options.output / name)
     return 0
 
@@ -296,6 +321,8 @@ def _run(seconds: float, output: Path) -> None:
             begin, end = _dispatch(stack.url(ports.otlp_http), target, seconds)
             draw_overview(stack.url(ports.prometheus), begin, end, output / "overview.png")
             draw_trace(stack.url(ports.jaeger), SERVICE, output / "trace.png")
+            begin, end = _fill(stack.url(ports.otlp_http), target, seconds / 2)
+            draw_outbox(stack.url(ports.prometheus), begin, end, output / "outbox.png")
 
 
 def _dispatch(otlp: str, collector: str, seconds: float) -> tuple[float, float]:
@@ -311,6 +338,21 @@ def _dispatch(otlp: str, collector: str, seconds: float) -> tuple[float, float]:
         end = time.time()
         time.sleep(3)  # the last export is scraped
     return begin + INTERVAL, end
+
+
+def _fill(otlp: str, collector: str, seconds: float) -> tuple[float, float]:
+    with (
+        traffic.by_otlp(f"{SERVICE}-{QUEUES}", otlp, collector, seconds=0.5) as to,
+        traffic.queues(QUEUES, **to.providers) as queues,
+    ):
+        time.sleep(INTERVAL / 2)  # the counters are seen at zero
+        begin = time.time()
+        while time.time() < begin + seconds:
+            queues.dispatch()
+            time.sleep(1)
+        end = time.time()
+        time.sleep(3)  # the last export is scraped
+    return begin, end
 
 
 if __name__ == "__main__":

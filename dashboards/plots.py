@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import re
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
@@ -303,8 +303,33 @@ def _between(cumulative: Sequence[Sequence[float]]) -> list[list[float]]:
     ]
 
 
+def _states(axes: Axes, panel: Mapping[str, Any], shown: Shown) -> None:
+    (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+    states = {float(value): (one["text"], one["color"]) for value, one in mapping["options"].items()}
+    for line, one in enumerate(shown.series):
+        for begin, end, value in _stretches(one):
+            first, last = _when([one.times[begin], one.times[end]])
+            axes.barh(line, last - first, left=first, height=0.7, color=states[value][1])
+    for text, colour in states.values():
+        axes.bar(0, 0, color=colour, label=text)
+    axes.set_yticks(range(len(shown.series)), [one.name for one in shown.series])
+    axes.set_ylim(len(shown.series) - 0.5, -0.5)
+    axes.set_xlim(*_when([shown.series[0].times[0], shown.series[0].times[-1]]))
+    axes.grid(visible=False)
+    _clock(axes)
+    _legend(axes)
+
+
+def _stretches(one: Series) -> Iterator[tuple[int, int, float]]:
+    # Each value lasts until the next one's time.
+    for place, value in enumerate(one.values[:-1]):
+        if not math.isnan(value):
+            yield place, place + 1, value
+
+
 KINDS: Final[Mapping[str, Callable[[Axes, Mapping[str, Any], Shown], None]]] = {
     "timeseries": _timeseries,
+    "state-timeline": _states,
     "stat": _stat,
     "bargauge": _bargauge,
     "heatmap": _heatmap,
@@ -363,7 +388,7 @@ def _panel(figure: Figure, panel: Mapping[str, Any], shown: Shown, height: float
     left, width = 0.02 + place["x"] / 24 * 0.97, place["w"] / 24 * 0.97
     # Inches kept free: for the axis's labels, the title, and the legend below.
     margin = {"bargauge": 2.35 if place["w"] == 8 else 1.05, "stat": 0.1, "heatmap": 0.75}.get(kind, 0.6) / WIDTH  # noqa: PLR2004
-    above, below = 0.5, {"timeseries": 0.72, "heatmap": 0.38}.get(kind, 0.3)
+    above, below = 0.5, {"timeseries": 0.72, "state-timeline": 0.72, "heatmap": 0.38}.get(kind, 0.3)
     bottom = 1 - (HEAD + (place["y"] + place["h"]) * ROW - below) / height
     axes = figure.add_axes(
         (left + margin, bottom, width - margin - 0.35 / WIDTH, (place["h"] * ROW - above - below) / height)
@@ -378,7 +403,7 @@ def _panel(figure: Figure, panel: Mapping[str, Any], shown: Shown, height: float
 
 
 def _unit(unit: str) -> str:
-    named = {"s": "seconds", "bytes": "bytes", "percentunit": "percent", "suffix:x": "times"}
+    named = {"s": "seconds", "bytes": "bytes", "percentunit": "percent", "suffix:x": "times", "none": ""}
     return named.get(unit, unit.removeprefix("suffix:"))
 
 

@@ -177,8 +177,10 @@ class Queues:
     def __init__(self, name: str, url: str, refusing: str, **providers: Any) -> None:
         patient = RetryPolicy(attempts=None)
         self._outboxes = {
-            Outbox(HttpSender(threads=2), name=f"{name}-healthy", **providers): url,
-            Outbox(HttpSender(threads=2), name=f"{name}-down", retry=patient, **providers): refusing,
+            Outbox(HttpSender(threads=2), name=f"{name}-healthy", spool=MemorySpool(most=1000), **providers): url,
+            Outbox(
+                HttpSender(threads=2), name=f"{name}-down", retry=patient, spool=MemorySpool(most=1000), **providers
+            ): refusing,
             Outbox(
                 HttpSender(threads=2), name=f"{name}-full", retry=patient, spool=MemorySpool(most=5), **providers
             ): refusing,

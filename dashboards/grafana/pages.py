@@ -476,12 +476,12 @@ QUEUE: Final = (
         PAYLOADS_A_SECOND,
         (
             Query(
-                f"sum by (dispatcher_name, reason) ({_rate(SETTLED, _DROPPED, of=_AS_DISPATCHER)})",
+                f"sum by (dispatcher_name, reason) ({_rate(SETTLED, _DROPPED, of=_AS_DISPATCHER)}) > 0",
                 "{{dispatcher_name}}: {{reason}}",
             ),
         ),
         "Payloads given up without an attempt to send them, as the ledger counts them: an outbox is a dispatcher, and has one name "
-        "as both. With all outboxes chosen, these are the drops of all dispatchers.",
+        "as both. With all outboxes chosen, these are the drops of all dispatchers. Empty while none are.",
         ("WirewitnessPayloadsDropped",),
         tags={"wirewitness.outcome": "dropped"},
         drill={"wirewitness.dispatcher.name": "dispatcher_name", "wirewitness.reason": "reason"},

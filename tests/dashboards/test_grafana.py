@@ -358,6 +358,30 @@ def test_the_book_s_remainder_is_nought(run):
     assert totals(run, "The book's remainder", "dispatcher_name") == {run.name: 0}
 
 
+def of_outbox(run, kind, title):
+    """
+    What a panel's gauges and counters say of one of the run's Outboxes.
+    """
+    asked = panels.targets("10m", "10m", job=run.job, outbox=f"{run.name}-{kind}")
+    found = [run.prometheus.query(panels.counted(one.expr)) for one in asked if one.panel["title"] == title]
+    return [value for series in found for _, value in series]
+
+
+def test_the_panels_of_outboxes_tell_which_is_well_which_is_down_and_which_is_full(run):
+    depth, age, circuit, drops = "Depth and capacity", "Age of the oldest payload", "Circuit", "Drops by reason"
+    # Twice ten were given to each, and the full one has room for five.
+    eventually(lambda: of_outbox(run, "healthy", depth) == [0, 1000])
+    eventually(lambda: of_outbox(run, "down", depth) == [20, 1000])
+    eventually(lambda: of_outbox(run, "full", depth) == [5, 5])
+    eventually(lambda: sum(of_outbox(run, "full", drops)) == 15)
+    assert sum(of_outbox(run, "healthy", drops)) == sum(of_outbox(run, "down", drops)) == 0
+    eventually(lambda: of_outbox(run, "down", circuit)[0] > 0)
+    assert of_outbox(run, "healthy", circuit) == [0]
+    assert of_outbox(run, "healthy", age) == [0]
+    (first,) = of_outbox(run, "down", age)
+    eventually(lambda: of_outbox(run, "down", age)[0] > first > 0)
+
+
 def test_the_variables_offer_the_run(run):
     page = variables(PAGES["overview.json"])
     label = re.compile(r"label_values\((.+), (\w+)\)")
@@ -463,8 +487,9 @@ def texts(figure):
     return {text.get_text() for text in figure.texts}
 
 
-def test_a_picture_has_every_panel_of_the_overview(run, pictures):
-    page = PAGES["overview.json"]
+@pytest.mark.parametrize("name", ["overview", "outbox"])
+def test_a_picture_has_every_panel_of_its_page(run, pictures, name):
+    page = PAGES[f"{name}.json"]
     # A step behind now, so that the last scrape is in.
     shown = pictures.shown(page, run.prometheus.url, run.began, time.time() + 1, 600)
     figure = pictures.plots.overview(page, shown, "where it is from")
@@ -477,11 +502,26 @@ def empty_in(figure):
     return sum(text.get_text() == "no data" for axes in figure.axes for text in axes.texts)
 
 
-def test_a_picture_of_nothing_says_so(pictures):
-    page = PAGES["overview.json"]
+@pytest.mark.parametrize("name", ["overview", "outbox"])
+def test_a_picture_of_nothing_says_so(pictures, name):
+    page = PAGES[f"{name}.json"]
     flat = [pictures.Series(bound, [0.0, 1.0], [0.0, 0.0]) for bound in ("0.5", "+Inf")]
     shown = {panel["id"]: pictures.Shown(flat if panel["type"] == "heatmap" else []) for panel in panels.panels(page)}
     assert empty_in(pictures.plots.overview(page, shown, "")) == len(shown)
+
+
+def test_a_picture_of_circuits_has_the_colour_of_each_state_while_it_lasts(pictures):
+    panel = PANELS["outbox: Circuit"]
+    series = [pictures.Series("queue", [0.0, 1.0, 2.0, 3.0, 4.0], [0.0, math.nan, 2.0, 1.0, 0.0])]
+    figure = pictures.plots.overview(
+        {**PAGES["outbox.json"], "panels": [panel]}, {panel["id"]: pictures.Shown(series)}, ""
+    )
+    (axes,) = figure.axes
+    (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+    states = {one["text"]: pictures.plots.to_rgb(one["color"]) for one in mapping["options"].values()}
+    drawn = [bar.get_facecolor()[:3] for bar in axes.patches if bar.get_width() and bar.get_height() == 0.7]
+    assert drawn == [states["closed"], states["open"], states["half-open"]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(states)
 
 
 def test_a_picture_of_a_trace_marks_exactly_its_failed_exchanges_with_a_word(run, pictures):
@@ -492,11 +532,13 @@ def test_a_picture_of_a_trace_marks_exactly_its_failed_exchanges_with_a_word(run
     assert sum("FAILED" in text.get_text() for text in axes.texts) == 2
 
 
-@pytest.mark.parametrize("name", ["overview", "trace"])
+@pytest.mark.parametrize("name", ["overview", "outbox", "trace"])
 def test_a_picture_is_written(run, pictures, tmp_path, name):
     file = tmp_path / "picture.png"
     if name == "overview":
         pictures.draw_overview(run.prometheus.url, run.began, time.time(), file)
+    elif name == "outbox":
+        pictures.draw_outbox(run.prometheus.url, run.began, time.time(), file, f"{run.name}-.*")
     else:
         pictures.draw_trace(run.jaeger.url, run.name, file)
     assert file.read_bytes().startswith(b"\x89PNG")

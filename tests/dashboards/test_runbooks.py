@@ -5,11 +5,13 @@ What the runbooks send people to in Jaeger is there.
 from __future__ import annotations
 
 import re
+import shlex
 import urllib.parse
 
 import pytest
 import requests
 
+from click.testing import CliRunner
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -17,7 +19,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from rulebook import RUNBOOKS
 from servers import eventually, fetched
 
-from wirewitness import Outcome, witness
+from wirewitness import HttpSender, Outbox, Outcome, SqliteSpool, witness
+from wirewitness.cli.commands import wirewitness
 from wirewitness.conformance import Sink
 from wirewitness.optimizely import CachedConfigManager
 
@@ -73,3 +76,27 @@ def test_a_runbook_s_search_finds_what_it_says(search, searched):
     # As Jaeger's page asks for it: its public API takes other parameters, and would not tell what people see.
     query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(search).query))
     assert eventually(lambda: fetched(f"{searched.url}/api/traces", **query)["data"], 20)
+
+
+def commands():
+    for page in RUNBOOKS:
+        for number, command in enumerate(re.findall(r"`wirewitness (spool [^`]+)`", page.read_text())):
+            yield pytest.param(command, id=f"{page.stem}-{number}")
+
+
+@pytest.fixture
+def spool_file(tmp_path):
+    """
+    What a stopped process has left: a dead letter.
+    """
+    with Sink() as sink, Outbox(HttpSender(threads=1), spool=SqliteSpool(tmp_path / "spool.db")) as outbox:
+        outbox("POST", f"{sink.url}/status/400", {"revenue": 1250})
+        assert outbox.flush(20.0).dead == 1
+    return tmp_path / "spool.db"
+
+
+@pytest.mark.parametrize("command", list(commands()))
+def test_a_runbook_s_command_does_something(command, spool_file):
+    done = CliRunner().invoke(wirewitness, shlex.split(command.replace("PATH", str(spool_file))))
+    assert done.exit_code == 0, done.output
+    assert {"ls": "spool.db", "show": "status_4xx", "retry": "1 put back"}[command.split()[1]] in done.output
