@@ -3,8 +3,10 @@ What the adapters of SDKs share: their payloads travel inside envelopes of the S
 
 An event's ``params`` go under :data:`KEY` into whatever the SDK calls properties or data. By the name the very text that
 was sent for them is found again in the request, however the SDK batched, escaped or compressed it. The witness can't
-call such a request identical: its verdict is ``embedded`` at best, and ``altered`` where it can't look inside. The
-results therefore judge the payload that is cut out here.
+call such a request identical. Where the envelope holds the very bytes of ``json.dumps(params)``, its verdict is
+``embedded``. Where they are in another encoding or compressed, it's ``altered`` if they are sent in the caller's thread,
+and ``unobserved`` if in another one: nothing tells whose they are. The results therefore judge the payload that is cut
+out here.
 
 An SDK decides itself about the method, the header fields and the content's type. Scenarios about those don't apply.
 """
@@ -32,6 +34,9 @@ KEY: Final = "wirewitness_params"
 
 SILENT: Final = frozenset({"headers/content_type", "headers/own_field", "shape/unknown_verb", "shape/get_query"})
 """The scenarios that ask for what an SDK has no place for."""
+
+LARGE: Final = frozenset({"transport/reset_during_body", "transport/slow_read"})
+"""The scenarios that need a payload of 1 MB, which some SDKs refuse."""
 
 _SUCCESS: Final = range(200, 300)
 _FOUND: Final = re.compile(rf'"{KEY}":\s*')
@@ -151,7 +156,8 @@ def cut_out(request: Received, texts: Texts = whole) -> list[Received]:
         found = [payload for text in texts(_decoded(request)) for payload in _payloads(text)]
     except (ValueError, OSError, EOFError, LookupError):
         found = []
-    return [dataclasses.replace(own, body=payload.encode("utf-8", "surrogatepass")) for payload in found] or [own]
+    # Half a pair that a text within a text holds raw is escaped as JSON does it.
+    return [dataclasses.replace(own, body=payload.encode("utf-8", "backslashreplace")) for payload in found] or [own]
 
 
 def _payloads(text: str) -> Iterator[str]:

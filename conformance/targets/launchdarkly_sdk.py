@@ -1,8 +1,8 @@
 """
 launchdarkly-server-sdk: ``LDClient(Config(events_uri=...))``, ``track(data=...)``, without flags (``use_ldd``).
 
-Worker threads send arrays of events, the context's among them, so the verdict is ``embedded`` at best; the array is
-serialised once before its one repetition, so attempts are identical. All scenarios apply but those of
+Worker threads send arrays of events, the context's among them, as compact JSON, so the verdict is ``unobserved``; the
+array is serialised once before its one repetition, so attempts are identical. All scenarios apply but those of
 :data:`conformance.targets.envelope.SILENT`. Nothing but a log tells of a failure.
 """
 

@@ -1,7 +1,7 @@
 """
 mixpanel: ``Mixpanel(consumer=Consumer(events_url=...))``, ``track(properties=...)``.
 
-Sent in the call, as a form with the JSON text in ``data``, so the verdict is ``altered`` unless the witness reads forms. All
+Sent in the call, as a form with the JSON text in ``data``, so the verdict is ``altered``. All
 scenarios apply but those of :data:`conformance.targets.envelope.SILENT`. It reads success from a JSON content, which the adapter puts in.
 """
 

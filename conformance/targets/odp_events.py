@@ -1,7 +1,7 @@
 """
 Optimizely's ODP events: ``OdpEventApiManager().send_odp_events(key, host, [OdpEvent(data=...)])``, as its queue calls it.
 
-Sent in the call as ``[{"type": ..., "data": {...}}]``, so the verdict is ``embedded`` at best. All scenarios apply but those
+Sent in the call as ``[{"type": ..., "data": {...}}]``, so the verdict is ``embedded``. All scenarios apply but those
 of :data:`conformance.targets.envelope.SILENT`. True means that it should be sent again, which is what the caller is told.
 The SDK's own validation of ``data``, in ``OdpEventManager``, is not passed through.
 """

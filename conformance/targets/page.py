@@ -23,13 +23,16 @@ are in [conformance/targets/](../conformance/targets); what each sets apart from
 
 **Inside an envelope**: the analytics SDKs wrap what they are given. There the payload is cut out of what the sink received,
 and judged as if it had come alone; what the SDK adds round it, and that it differs from attempt to attempt, is not held
-against it. Scenarios about the method, header fields and content type, which such an SDK has no place for, are not applicable.
+against it. (`wirewitness check` on such an adapter judges the whole request.) Scenarios about the method, header fields and content type, which such an SDK has no place for, are not applicable.
 
 **Own encoder**: `json=` of these sends other bytes than `json.dumps` for the same value. That is a warning in the payload
 scenarios; in all others they are judged by the value, so are payloads inside an envelope.
 
 A failure counts as told where an application can know without reading logs: by an exception, a returned value, the SDK's
 own callback (`on_error`, `on_failure`, `record_lost_event`), or the Outbox's ledger.
+
+Where no sink can listen (`transport/refused`, `dns`, `tls_untrusted`), attempts are counted by the witness: of a sender that it
+doesn't see, "tried once" means that no more were seen.
 """
 
 

@@ -1,8 +1,8 @@
 """
 posthog: ``Client(host=...)``, ``capture(properties=...)``.
 
-A daemon thread sends batches ``{"batch": [...], "sent_at": ..., "api_key": ...}``, so the verdict is ``embedded`` at best,
-and two attempts differ in ``sent_at``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`.
+A daemon thread sends batches ``{"batch": [...], "sent_at": ..., "api_key": ...}``, so the verdict is ``embedded``, and
+two attempts differ in ``sent_at``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`.
 Failures come out at ``on_error``. Any status but 200 is one, so the
 adapter makes the sink's 204 a 200.
 """

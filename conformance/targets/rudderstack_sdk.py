@@ -1,9 +1,9 @@
 """
 rudder-sdk-python: ``Client(host=...)``, ``track(properties=...)``.
 
-A daemon thread sends batches ``{"batch": [...], "sentAt": ...}``, gzipped by default, so the verdict is ``embedded`` at best,
-and two attempts differ in ``sentAt``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`; events
-beyond 32 kB are refused by design. Failures come out at ``on_error``. ``max_retries`` is 3 in place of 10, so that a
+A daemon thread sends batches ``{"batch": [...], "sentAt": ...}``, gzipped by default, so the verdict is ``unobserved``, and
+two attempts differ in ``sentAt``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`; events
+beyond 4 MB are refused by design. Failures come out at ``on_error``. ``max_retries`` is 3 in place of 10, so that a
 scenario ends. Any status but 200 is a failure, so the adapter makes the sink's 204 a 200.
 """
 

@@ -1,10 +1,10 @@
 """
 segment-analytics-python: ``Client(host=...)``, ``track(properties=...)``.
 
-A daemon thread sends batches ``{"batch": [...], "sentAt": ..., "writeKey": ...}``, so the verdict is ``embedded`` at best,
-and two attempts differ in ``sentAt``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`; events
-beyond 32 kB are refused by design. Failures come out at ``on_error``. ``max_retries`` is 3 in place of 10, so that a
-scenario ends.
+A daemon thread sends batches ``{"batch": [...], "sentAt": ..., "writeKey": ...}``, so the verdict is ``embedded``, and two
+attempts differ in ``sentAt``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`; events beyond
+32 kB are refused by design. Failures come out at ``on_error``. ``max_retries`` is 3 in place of 10, so that a scenario ends;
+attempts that are throttled aren't counted, and ``flush()`` waits for them up to ``max_rate_limit_duration``, half an hour.
 """
 
 from __future__ import annotations

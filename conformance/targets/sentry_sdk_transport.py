@@ -1,10 +1,10 @@
 """
-sentry-sdk: its ``HttpTransport`` as ``Client(transport=...)`` makes it, given an ``Envelope``.
+sentry-sdk: its ``HttpTransport`` as ``init(transport=...)`` makes it, given an ``Envelope``.
 
-A worker thread sends envelopes: lines of JSON, compressed by default. The witness doesn't look inside, so the verdict is
-``altered``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`. Losses are told to
+A worker thread sends envelopes: lines of compact JSON, compressed by default, so the verdict is ``unobserved``. All scenarios apply but those of :data:`conformance.targets.envelope.SILENT`. Losses are told to
 ``Transport.record_lost_event``, a method that an application may override, as the adapter does. Events are given to the
-transport as they are: what ``capture_event`` cuts off is not tried here.
+transport as they are: what ``capture_event`` cuts off is not tried
+here, nor what it makes of values that JSON doesn't know.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sentry_sdk
 
 from conformance.targets.envelope import KEY, Clients, cut_out
 from sentry_sdk.envelope import Envelope, Item, PayloadRef
+from sentry_sdk.integrations.atexit import AtexitIntegration
 from sentry_sdk.transport import HttpTransport
 from sentry_sdk.utils import Dsn
 
@@ -43,11 +44,19 @@ class _Transport(HttpTransport):
         super().record_lost_event(reason, *args, **kwargs)
 
 
-def _client(url: str) -> sentry_sdk.Client:
+def _client(url: str) -> Any:
     parts = urlsplit(url)
     path = parts.path + (f"%3F{parts.query}" if parts.query else "")
     dsn = f"{parts.scheme}://key@{parts.netloc}{path}/1"
-    return sentry_sdk.Client(dsn, transport=_Transport, default_integrations=False, send_client_reports=False)
+    # As init() does by default: the global client is flushed at exit.
+    sentry_sdk.init(
+        dsn,
+        transport=_Transport,
+        integrations=[AtexitIntegration(lambda *_: None)],
+        default_integrations=False,
+        send_client_reports=False,
+    )
+    return sentry_sdk.get_client()
 
 
 class Dispatcher:

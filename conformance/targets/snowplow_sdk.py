@@ -2,9 +2,9 @@
 snowplow-tracker: ``Tracker(Emitter(endpoint))``, ``track(SelfDescribing(...))``.
 
 Sent in the call (``batch_size=1``) as ``{"schema": ..., "data": [{"ue_pr": "<JSON text>", "stm": ...}]}``: the payload is a
-text in a text, so the verdict is ``altered`` unless the witness looks into texts, and attempts differ in ``stm``. All
-scenarios apply but those of :data:`conformance.targets.envelope.SILENT`. Failures come out at ``on_failure``; a timer
-repeats them later, which nothing waits for.
+text in a text, so the verdict is ``altered``, and attempts differ in ``stm``. All scenarios apply but those of
+:data:`conformance.targets.envelope.SILENT`. Failures come out at ``on_failure``; a timer repeats them later, which nothing
+waits for.
 """
 
 from __future__ import annotations
