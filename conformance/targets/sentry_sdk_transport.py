@@ -23,6 +23,10 @@ from sentry_sdk.utils import Dsn
 
 
 carried = cut_out
+passed_by = frozenset(
+    {"payload/nan", "payload/bytes", "payload/memoryview", "caller/changed_after", "caller/unserializable"}
+)
+"""The scenarios about what ``capture_event`` does in the caller's thread: copy, and replace what JSON doesn't know."""
 
 
 class _Transport(HttpTransport):

@@ -16,7 +16,7 @@ from outbox_events import FAST, event
 
 from wirewitness import Outcome, Reason, Verdict, testing, witness
 from wirewitness.errors import ConfigurationError
-from wirewitness.outbox import Block, HttpSender, InnerSender, MemorySpool, Outbox, RetryPolicy, Spill
+from wirewitness.outbox import Block, Breakers, HttpSender, InnerSender, MemorySpool, Outbox, RetryPolicy, Spill
 
 
 DATAFILE = (Path(__file__).parents[2] / "examples" / "datafile.json").read_text(encoding="utf-8")
@@ -273,7 +273,7 @@ def test_what_does_not_fit_spills_into_the_second_spool(make, sink, held):
 
 
 def test_the_breaker_leaves_a_dead_origin_alone_and_serves_the_others(make, sink, unused_port):
-    outbox = make(retry=RetryPolicy(attempts=None, base=0.01, ceiling=0.02))
+    outbox = make(retry=RetryPolicy(attempts=None, base=0.01, ceiling=0.02), breakers=Breakers(cooldown=30.0))
     for number in range(20):
         outbox("POST", f"http://127.0.0.1:{unused_port}/", {"n": number})
     fill(outbox, f"{sink.url}/v1/events", range(5))
