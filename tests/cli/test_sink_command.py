@@ -78,3 +78,20 @@ def test_a_log_that_can_not_be_written_is_told(tmp_path):
     result = CliRunner().invoke(wirewitness, ["sink", "--port", "0", "--log", str(tmp_path / "no" / "log")])
     assert result.exit_code == 2
     assert "can't open" in result.output
+
+
+def test_credentials_are_logged_only_when_asked_for():
+    with running("--requests", "1") as (process, url):
+        post(url, "/v1/events", b"{}", Authorization="Bearer secret")
+        assert ["authorization", "REDACTED"] in json.loads(process.stdout.readline())["headers"]
+    with running("--requests", "1", "--credentials") as (process, url):
+        post(url, "/v1/events", b"{}", Authorization="Bearer secret")
+        assert ["authorization", "Bearer secret"] in json.loads(process.stdout.readline())["headers"]
+
+
+def test_sigterm_ends_it_in_good_order():
+    with running() as (process, url):
+        assert post(url, "/v1/events", b"{}") == 204
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(10) == 0

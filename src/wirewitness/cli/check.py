@@ -51,9 +51,14 @@ def _arguments(_: click.Context, __: click.Parameter, value: str | None) -> dict
 @click.argument("target", required=False, metavar="MODULE:ATTRIBUTE")
 @click.option("--shape", type=click.Choice(SHAPES), default="auto", show_default=True, help="What it's called with.")
 @click.option("--kwargs", callback=_arguments, metavar="JSON", help="What a class or a factory is called with.")
-@click.option("--only", multiple=True, metavar="NAME", help="A scenario or a group; more than once for more.")
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="A scenario, a group, or a pattern; more than once for more."
+)
 @click.option("--jobs", type=click.IntRange(1, 32), default=2, show_default=True, help="Scenarios at once.")
 @click.option("--timeout", type=click.FloatRange(1, 600), default=30.0, show_default=True, help="Seconds a scenario.")
+@click.option(
+    "--settle", type=click.FloatRange(0, 300), default=2.0, show_default=True, help="Seconds for what comes late."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output in place of the table.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="JUnit's XML, too.")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios, and play none.")
@@ -66,6 +71,7 @@ def check(  # noqa: PLR0913 -- one for every option
     only: tuple[str, ...],
     jobs: int,
     timeout: float,
+    settle: float,
     as_json: bool,
     junit: Path | None,
     listed: bool,
@@ -86,16 +92,17 @@ def check(  # noqa: PLR0913 -- one for every option
     if target is None:
         msg = "no target: name one, such as optimizely.event_dispatcher:EventDispatcher"
         raise click.UsageError(msg)
-    sys.exit(_check(Aim(target, shape, kwargs, timeout), scenarios, jobs, as_json=as_json, junit=junit))
+    sys.exit(_check(Aim(target, shape, kwargs, timeout, settle), scenarios, jobs, as_json=as_json, junit=junit))
 
 
 def _chosen(only: tuple[str, ...]) -> list[Scenario]:
-    from wirewitness.conformance.suite import choose  # noqa: PLC0415
+    from wirewitness.conformance.suite import choose, near  # noqa: PLC0415
 
     try:
         return choose(only)
     except KeyError as error:
-        msg = f"no scenario and no group is named {error.args[0]!r}: wirewitness check --list names them all"
+        meant = f"did you mean {' or '.join(found)}" if (found := near(error.args[0])) else "--list names them all"
+        msg = f"no scenario and no group is named {error.args[0]!r}: {meant}"
         raise Unusable(msg) from error
 
 

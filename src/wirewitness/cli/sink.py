@@ -6,17 +6,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 import threading
 
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 import click
 
 from wirewitness.cli.check import Unusable
+from wirewitness.core.exchange import REDACTED
 
+
+# RFC 9110 section 11, RFC 6265 section 4.2.
+_CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 
 if TYPE_CHECKING:
     from wirewitness.conformance import Received, Sink
@@ -29,10 +35,11 @@ if TYPE_CHECKING:
     "--log", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="In place of standard output."
 )
 @click.option("--bodies", is_flag=True, help="Log the exact content, too, in hexadecimal digits.")
+@click.option("--credentials", is_flag=True, help="Log the values of Authorization and Cookie, too.")
 @click.option("--requests", "most", type=click.IntRange(1), metavar="N", help="End after so many.")
 @click.option("--exposed", is_flag=True, help="Allow an address that isn't loopback.")
 def sink(  # noqa: PLR0913 -- one for every option
-    host: str, port: int, log: Path | None, *, bodies: bool, most: int | None, exposed: bool
+    host: str, port: int, log: Path | None, *, bodies: bool, credentials: bool, most: int | None, exposed: bool
 ) -> None:
     """
     Record what arrives as lines of JSON, and misbehave as the path or the header field X-Sink asks.
@@ -62,8 +69,17 @@ def sink(  # noqa: PLR0913 -- one for every option
             msg = f"can't open {where}: {error.strerror}"
             raise Unusable(msg) from error
         click.echo(f"listening on {endpoint.url}", err=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            _record(endpoint, out, most, bodies=bodies)
+        with contextlib.suppress(KeyboardInterrupt), _interrupted_by_sigterm():
+            _record(endpoint, out, most, bodies=bodies, credentials=credentials)
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_host(host: str, *, exposed: bool) -> None:
@@ -76,28 +92,31 @@ def _check_host(host: str, *, exposed: bool) -> None:
         raise click.BadParameter(msg, param_hint="--host")
 
 
-def _record(endpoint: Sink, out: IO[str], most: int | None, *, bodies: bool) -> None:
+def _record(endpoint: Sink, out: IO[str], most: int | None, *, bodies: bool, credentials: bool) -> None:
     written = 0
     while most is None or written < most:
         endpoint.wait_for(written + 1, threading.TIMEOUT_MAX if most is None else 1.0)
         for received in endpoint.requests[written:most]:
-            out.write(json.dumps(line_of(received, bodies=bodies)) + "\n")
+            out.write(json.dumps(line_of(received, bodies=bodies, credentials=credentials)) + "\n")
             out.flush()
             written += 1
 
 
-def line_of(received: Received, *, bodies: bool) -> dict[str, object]:
+def line_of(received: Received, *, bodies: bool, credentials: bool = False) -> dict[str, object]:
     """
     A request as a line of the log.
 
     Args:
         received: What arrived.
         bodies: Whether the content is to be in it.
+        credentials: Whether the values of ``Authorization`` and its like are.
     """
     line: dict[str, object] = {
         "method": received.method,
         "target": received.target,
-        "headers": [list(pair) for pair in received.headers],
+        "headers": [
+            [name, REDACTED if name in _CREDENTIALS and not credentials else value] for name, value in received.headers
+        ],
         "bytes": len(received.body),
         "sha256": received.digest.hex(),
         "complete": received.complete,

@@ -47,10 +47,12 @@ class Stage:
     ) -> None:
         self.target = target
         self.scenario = scenario
+        self.patience = PATIENCE
         self.captured = captured
         self.seen = seen
         self.events = [self._event(origin, params) for params in scenario.payloads()]
         self.said: dict[str, Any] = {"calls": [], "mutated": False, "told": {}, "three": target.three}
+        self._given: list[tuple[Event, str]] = []
 
     def _event(self, origin: str, params: Any) -> Event:
         scenario = self.scenario
@@ -60,14 +62,13 @@ class Stage:
         """
         Hand one event over, as a client would.
         """
-        before = _snapshot(event)
+        self._given.append((event, _snapshot(event)))
         raised, returned, began = None, "", time.perf_counter()
         try:
             returned = described(_awaited((send or self.target.send)(event)))
         except Exception as error:  # noqa: BLE001 -- whatever comes out is what the caller sees
             raised = type(error).__name__
         self.said["calls"].append({"returned": returned, "raised": raised, "seconds": time.perf_counter() - began})
-        self.said["mutated"] = self.said["mutated"] or _snapshot(event) != before
 
     def settle(self, *, close: bool = True) -> None:
         """
@@ -76,7 +77,7 @@ class Stage:
         raw, told = self.target.raw, self.said["told"]
         asked = [self._ask(raw, name) for name in (("flush", "close", "stop") if close else ("flush",))]
         if not any(asked):
-            self.captured.wait_for(len(self.said["calls"]), PATIENCE)
+            self.captured.wait_for(len(self.said["calls"]), self.patience)
         if self.target.witnessed:
             book = raw.ledger.book()
             ends = {
@@ -84,6 +85,8 @@ class Stage:
             }
             lost = [f"{name} {ends[name]}" for name in _LOST if ends.get(name)]
             told["its ledger"] = ", ".join(lost) or "nothing lost"
+        # Now, not behind the call: a thread of the dispatcher's may have done it.
+        self.said["mutated"] = any(_snapshot(event) != before for event, before in self._given)
 
     def _ask(self, raw: Any, name: str) -> bool:
         method = getattr(raw, name, None)
@@ -194,7 +197,7 @@ def _fork(stage: Stage) -> None:
 def _child(stage: Stage, event: Event, known: int, writer: int) -> None:
     stage.call(event)
     if not stage._ask(stage.target.raw, "flush"):  # noqa: SLF001 -- our own
-        stage.captured.wait_for(known + 1, PATIENCE)
+        stage.captured.wait_for(known + 1, stage.patience)
     with os.fdopen(writer, "w") as pipe:
         said = {"dispatches": [stage.seen(dispatch) for dispatch in stage.captured[known:]], "counted": stage.counted()}
         json.dump(said, pipe)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from wirewitness.conformance.observation import EMPTY, Mark, Report, Scenario
+from wirewitness.conformance.observation import EMPTY, Mark, Report, Scenario, usual
 from wirewitness.conformance.runner import Aim, play, probe
 from wirewitness.conformance.suite import PLAIN, SCENARIOS
 
@@ -77,4 +77,4 @@ class DispatcherContract:
 def _success(target: str, shape: str, kwargs: str) -> Report:
     aim = Aim(target, shape, json.loads(kwargs))
     probe(aim)
-    return play(aim, PLAIN, EMPTY).seen.report
+    return usual(play(aim, PLAIN, EMPTY).seen.report, play(aim, PLAIN, EMPTY).seen.report)

@@ -7,13 +7,19 @@ from __future__ import annotations
 import json
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Final
 
 from wirewitness.conformance.observation import Observation, Result, Scenario, failed, not_applicable, passed, warned
 from wirewitness.conformance.sink import Received
+from wirewitness.core.payload import freeze
+from wirewitness.core.verdict import Verdict
+from wirewitness.core.verdict import compare as verdict_of
 
 
+_SUCCESS: Final = range(200, 300)  # RFC 9110 section 15.3
 LONG: Final = 1.0
 """Seconds: a caller that is blocked for longer in a plain case has a reason to complain."""
 
@@ -30,19 +36,40 @@ def value_of(text: bytes) -> Any:
         return None
 
 
-def compare(wanted: bytes, bodies: list[bytes]) -> Result:
+def brought(wanted: bytes, request: Received) -> Verdict:
+    """
+    What a request made of a payload.
+    """
+    # What is JSON already, such as a payload that was cut out of a compressed request, is in no coding.
+    coding = "" if value_of(request.body) is not None else (request.header("content-encoding") or "").lower()
+    return verdict_of(freeze(wanted), request.body, coding).verdict
+
+
+def compare(wanted: bytes, requests: Sequence[Received]) -> Result:
     """
     Hold what arrived against what was meant.
     """
-    if all(body == wanted for body in bodies):
+    found = [brought(wanted, request) for request in requests]
+    worst = max(found, key=_SEVERITY.index)
+    other = requests[found.index(worst)]
+    sizes = f"({len(wanted)} bytes meant, {len(other.body)} sent)"
+    if worst is Verdict.IDENTICAL:
         return passed(f"{len(wanted)} bytes, identical")
-    other = next(body for body in bodies if body != wanted)
-    meant = value_of(wanted)
-    if meant is not None and value_of(other) == meant:
-        return warned(f"same JSON value, other bytes ({len(wanted)} meant, {len(other)} sent)")
-    if value_of(other) == wanted.decode("utf-8", "replace"):
+    if worst is not Verdict.ALTERED:
+        return warned(f"{_OTHERWISE[worst]} {sizes}")
+    if value_of(other.body) == wanted.decode("utf-8", "replace"):
         return warned("sent as a JSON string: encoded twice")
-    return failed(f"other bytes: {len(wanted)} meant, {len(other)} sent")
+    return failed(f"other bytes {sizes}")
+
+
+_SEVERITY: Final = (Verdict.IDENTICAL, Verdict.EMBEDDED, Verdict.EQUIVALENT, Verdict.UNOBSERVED, Verdict.ALTERED)
+_OTHERWISE: Final = MappingProxyType(
+    {
+        Verdict.EMBEDDED: "inside a larger content",
+        Verdict.EQUIVALENT: "same JSON value, other bytes",
+        Verdict.UNOBSERVED: "in a coding that can't be undone here",
+    }
+)
 
 
 def nothing_arrived(seen: Observation) -> Result:
@@ -57,12 +84,11 @@ def intact(_: Scenario, seen: Observation) -> Result:
     The payload arrives once, as it was meant.
     """
     (wanted,) = seen.wanted
-    bodies = [request.body for request in seen.complete]
-    if not bodies:
+    if not seen.complete:
         return nothing_arrived(seen)
-    result = compare(wanted, bodies)
-    if result.mark == "pass" and len(bodies) > 1:
-        return warned(f"sent {len(bodies)} times")
+    result = compare(wanted, seen.complete)
+    if result.mark == "pass" and len(seen.complete) > 1:
+        return warned(f"sent {len(seen.complete)} times")
     return result
 
 
@@ -100,9 +126,21 @@ def nothing_sent(_: Scenario, seen: Observation) -> Result:
 
 def carried(seen: Observation) -> list[Received]:
     """
-    The requests that brought the first payload whole.
+    The requests that brought the first payload whole, in whatever form: what the form is worth, the group payload tells.
     """
-    return [request for request in seen.complete if request.body == seen.wanted[0]]
+    return [request for request in seen.complete if brought(seen.wanted[0], request) is not Verdict.ALTERED]
+
+
+def strange(seen: Observation) -> str | None:
+    """
+    What is wrong with the contents of several attempts, or None.
+    """
+    others = len(seen.complete) - len(carried(seen))
+    if others:
+        return f"{others} of {len(seen.complete)} requests carried other bytes"
+    if len({request.body for request in seen.complete}) > 1:
+        return "the attempts differ in bytes"
+    return None
 
 
 def succeeded(scenario: Scenario, seen: Observation) -> Result:
@@ -122,18 +160,13 @@ def permanent(_: Scenario, seen: Observation) -> Result:
     if not seen.complete:
         return nothing_arrived(seen)
     status, times = seen.complete[0].status, len(seen.complete)
-    if len(carried(seen)) != times:
-        return failed(f"answered {status}, and {_of_others(seen)}")
+    if wrong := strange(seen):
+        return failed(f"answered {status}, and {wrong}")
     if times > 1:
         return warned(f"answered {status}, and sent {times} times: no repetition helps")
     if seen.telling:
         return passed(f"answered {status}, {seen.telling}")
     return warned(f"answered {status}, {seen.silence}")
-
-
-def _of_others(seen: Observation) -> str:
-    others = [request for request in seen.complete if request.body != seen.wanted[0]]
-    return f"{len(others)} of {len(seen.complete)} requests carried other bytes"
 
 
 def transient(_: Scenario, seen: Observation) -> Result:
@@ -143,8 +176,8 @@ def transient(_: Scenario, seen: Observation) -> Result:
     if not seen.complete:
         return nothing_arrived(seen)
     status, times = seen.complete[0].status, len(seen.complete)
-    if len(carried(seen)) != times:
-        return failed(f"answered {status}, and {_of_others(seen)}")
+    if wrong := strange(seen):
+        return failed(f"answered {status}, and {wrong}")
     if times == 1 and not seen.telling:
         return failed(f"answered {status}, sent once, {seen.silence}")
     if not seen.telling:
@@ -179,8 +212,9 @@ def redirected(_: Scenario, seen: Observation) -> Result:
     if not seen.complete:
         return nothing_arrived(seen)
     first, *later = seen.complete
-    lost = [request for request in later if request.body != seen.wanted[0]]
-    if first.body != seen.wanted[0] or lost:
+    known = carried(seen)
+    lost = [request for request in later if request not in known]
+    if first not in known or lost:
         bad = (lost or [first])[0]
         request = f"{bad.method} with {len(bad.body)} bytes, answered {bad.status}"
         return failed(f"answered {first.status}, followed by {request}: the payload is lost")
@@ -196,9 +230,9 @@ def broken(_: Scenario, seen: Observation) -> Result:
     The transport fails for good: to be tried again, and handed back to the caller.
     """
     tries = max(len(seen.requests), len(seen.report.exchanges), seen.report.counted or 0)
-    if any(request.body != seen.wanted[0] for request in seen.complete):
-        return failed(_of_others(seen))
-    if any(request.status and request.status < 300 for request in seen.complete):  # noqa: PLR2004 -- RFC 9110
+    if wrong := strange(seen):
+        return failed(wrong)
+    if any(request.status in _SUCCESS for request in seen.complete):
         return passed("delivered in the end, with identical bytes")
     tried = "tried once" if tries <= 1 else f"tried {tries} times"
     if seen.telling:
@@ -208,13 +242,22 @@ def broken(_: Scenario, seen: Observation) -> Result:
     return warned(f"{tried} and given up, {seen.silence}")
 
 
+def untrusting(scenario: Scenario, seen: Observation) -> Result:
+    """
+    The server can't be trusted: nothing is sent to it.
+    """
+    if seen.requests:
+        return failed(f"{len(seen.requests[0].body)} bytes were sent to a server that nobody vouches for")
+    return broken(scenario, seen)
+
+
 def recovers(_: Scenario, seen: Observation) -> Result:
     """
     A fault that passes: delivered by the next attempt, or handed back.
     """
-    if any(request.status and request.status < 300 for request in carried(seen)):  # noqa: PLR2004 -- RFC 9110
-        if len(carried(seen)) < len(seen.complete):
-            return failed(_of_others(seen))
+    if any(request.status in _SUCCESS for request in carried(seen)):
+        if wrong := strange(seen):
+            return failed(wrong)
         return passed("delivered in the end, with identical bytes")
     return passed(f"not sent again, {seen.telling}") if seen.telling else failed(f"lost, {seen.silence}")
 
@@ -223,26 +266,23 @@ def arrives(_: Scenario, seen: Observation) -> Result:
     """
     Every payload arrives, each as it was meant.
     """
-    wanted, got = Counter(seen.wanted), Counter(request.body for request in seen.complete)
-    answered = Counter(
-        request.body
-        for request in seen.complete
-        if request.status and request.status < 300  # noqa: PLR2004
-    )
-    missing, strange = wanted - answered, [body for body in got if body not in wanted]
-    if missing and not strange:
-        number = sum(missing.values())
-        said = seen.telling or seen.silence
-        return (warned if seen.telling else failed)(f"{number} of {len(seen.wanted)} lost, {said}")
-    if strange:
-        worst = compare(next(iter(missing), seen.wanted[0]), strange)
-        return worst if worst.mark == "warn" else failed(f"{len(strange)} requests carried other bytes")
-    doubles = sum((got - wanted).values())
-    return (
-        warned(f"all arrived, {doubles} twice")
-        if doubles
-        else passed(f"{len(seen.wanted)} of {len(seen.wanted)} arrived")
-    )
+    total = len(seen.wanted)
+    matches = [[body for body in seen.wanted if brought(body, each) is not Verdict.ALTERED] for each in seen.complete]
+    nobodys = [request for request, bodies in zip(seen.complete, matches, strict=True) if not bodies]
+    if nobodys:
+        return failed(f"{len(nobodys)} requests carried other bytes")
+    got = Counter(body for bodies in matches for body in bodies)
+    good = {
+        body
+        for request, bodies in zip(seen.complete, matches, strict=True)
+        if request.status in _SUCCESS
+        for body in bodies
+    }
+    lost = sum(body not in good for body in seen.wanted)
+    if lost:
+        return (warned if seen.telling else failed)(f"{lost} of {total} lost, {seen.telling or seen.silence}")
+    doubles = sum(count - 1 for count in got.values())
+    return warned(f"all arrived, {doubles} twice") if doubles else passed(f"{total} of {total} arrived")
 
 
 def proxied(_: Scenario, seen: Observation) -> Result:

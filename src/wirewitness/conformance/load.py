@@ -75,7 +75,7 @@ def load(spec: str, shape: str = "auto", kwargs: Mapping[str, Any] | None = None
         BadTarget: If that can't be done.
     """
     try:
-        raw = _made(_imported(spec), dict(kwargs or {}))
+        raw = _made(_imported(spec), dict(kwargs or {}), shape)
     except BadTarget:
         raise
     except Exception as error:
@@ -104,10 +104,10 @@ def _imported(spec: str) -> Any:
     return found
 
 
-def _made(found: Any, kwargs: dict[str, Any]) -> Any:
+def _made(found: Any, kwargs: dict[str, Any], shape: str) -> Any:
     if isinstance(found, type):
         return found if _is_static(found) and not kwargs else found(**kwargs)
-    return found(**kwargs) if inspect.isfunction(found) and _is_factory(found, kwargs) else found
+    return found(**kwargs) if inspect.isfunction(found) and _is_factory(found, kwargs, shape) else found
 
 
 def _is_static(cls: type) -> bool:
@@ -115,9 +115,11 @@ def _is_static(cls: type) -> bool:
     return method is not None and isinstance(inspect.getattr_static(cls, method), (staticmethod, classmethod))
 
 
-def _is_factory(function: Any, kwargs: dict[str, Any]) -> bool:
+def _is_factory(function: Any, kwargs: dict[str, Any], shape: str) -> bool:
     # A function that dispatches needs an event; one that can be called without anything makes something.
     signature = inspect.signature(function)
+    if not kwargs and shape != "auto":
+        return not _binds(signature, _THREE if shape == "three" else 1)
     variadic = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in signature.parameters.values())
     return bool(kwargs) or (_binds(signature, 0) and not variadic)
 

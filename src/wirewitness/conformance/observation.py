@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from wirewitness.conformance.sink import Received
@@ -128,6 +128,19 @@ class Report:
 
 EMPTY: Final = Report()
 
+VARIES: Final = "something else every time"
+"""What differs between two successes, such as an id: it tells no failure."""
+
+
+def usual(one: Report, other: Report) -> Report:
+    """
+    What two successes have in common.
+    """
+    told = {who: said if other.told.get(who) == said else VARIES for who, said in one.told.items()}
+    returned = one.returned if other.returned == one.returned else VARIES
+    calls = tuple({**call, "returned": returned} for call in one.calls)
+    return replace(one, told=told, calls=calls)
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -160,9 +173,12 @@ class Observation:
         """
         if self.report.raised:
             return f"raised {self.report.raised}"
-        if self.report.returned != self.success.returned:
-            return f"returned {self.report.returned}"
-        told = [f"{who} said {said}" for who, said in self.report.told.items() if said != self.success.told.get(who)]
+        usual = self.success.returned
+        other = [call["returned"] for call in self.report.calls if usual not in {call["returned"], VARIES}]
+        if other:
+            return f"returned {other[0]}"
+        known = self.success.told
+        told = [f"{who} said {said}" for who, said in self.report.told.items() if known.get(who) not in {said, VARIES}]
         return told[0] if told else None
 
     @property

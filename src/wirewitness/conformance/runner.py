@@ -16,18 +16,29 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from wirewitness.conformance.agreement import Agreement, agreement
 from wirewitness.conformance.endpoints import Endpoint, endpoint
 from wirewitness.conformance.load import BadTarget
-from wirewitness.conformance.observation import EMPTY, Observation, Report, Result, Scenario, failed, not_applicable
+from wirewitness.conformance.observation import (
+    EMPTY,
+    Observation,
+    Report,
+    Result,
+    Scenario,
+    failed,
+    not_applicable,
+    usual,
+)
 from wirewitness.conformance.payloads import bytes_of
 from wirewitness.conformance.suite import PLAIN
 
 
 _LATE: Final = 0.5
+_ENDED_BY_SIGTERM: Final = frozenset({"shutdown/sigterm"})
 _LOADING: Final = 60.0
 _WORKER: Final = (sys.executable, "-m", "wirewitness.conformance.worker")
 
@@ -42,12 +53,14 @@ class Aim:
         shape: What it's called with: ``auto``, ``event`` or ``three``.
         kwargs: What a class or factory is called with.
         timeout: Seconds for a scenario.
+        settle: Seconds for which late deliveries are waited for, where the dispatcher can't be asked to flush.
     """
 
     target: str
     shape: str = "auto"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 30.0
+    settle: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -86,9 +99,9 @@ def check(
         BadTarget: If the dispatcher can't be had at all.
     """
     probe(aim)
-    success = play(aim, PLAIN, EMPTY).seen.report
     findings = []
     with ThreadPoolExecutor(jobs) as pool:
+        success = usual(*(finding.seen.report for finding in pool.map(partial(play, aim, PLAIN), (EMPTY, EMPTY))))
         for finding in pool.map(lambda scenario: play(aim, scenario, success), scenarios):
             played(finding)
             findings.append(finding)
@@ -153,10 +166,21 @@ def _run(aim: Aim, name: str, there: Endpoint) -> tuple[Report, str | None]:
             "scenario": name,
             "origin": there.origin,
             "report": str(path),
+            "settle": aim.settle,
         }
         code = _process(json.dumps(orders).encode("utf-8"), _environment(there), aim.timeout, Path(folder, "output"))
-        report = Report.of(json.loads(path.read_text())) if path.exists() else None
+        report = _read(path)
+    if report is None and name in _ENDED_BY_SIGTERM and code == -signal.SIGTERM:
+        # It has drained and died of the signal, as a good program does: what it did, the sink knows.
+        return Report(skipped=None), None
     return report or EMPTY, _death(code, aim.timeout, reported=report is not None)
+
+
+def _read(path: Path) -> Report | None:
+    # A dispatcher may have patched whatever the report is written with.
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        return Report.of(json.loads(path.read_text()))
+    return None
 
 
 def _process(orders: bytes, environment: dict[str, str], timeout: float, output: Path) -> int | None:
@@ -169,15 +193,16 @@ def _process(orders: bytes, environment: dict[str, str], timeout: float, output:
         try:
             process.communicate(orders, timeout)
         except subprocess.TimeoutExpired:
-            _kill(process)
             return None
+        finally:
+            _kill(process)
         return process.returncode
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     # Its children, too: what it has forked holds its sockets.
     if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 

@@ -232,8 +232,8 @@ class Sink:
         self._acceptor.join()
         listener.close()
         for thread, connection in tuple(self._open.items()):
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # an answer that is under way still goes out
+                socket.socket.shutdown(connection, socket.SHUT_RD)
             thread.join()
 
     def __enter__(self) -> Self:
@@ -285,7 +285,7 @@ class _Conversation:
             while self._turn():
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
-            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE} and not self._stopping.is_set():
                 self._respond(error.error_status_hint, (), close=True)
 
     def _turn(self) -> bool:

@@ -4,6 +4,8 @@ All scenarios, in order.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final
 
@@ -32,12 +34,26 @@ def find(name: str) -> Scenario:
 
 def choose(patterns: tuple[str, ...]) -> list[Scenario]:
     """
-    The scenarios of these names or groups, all of them without any.
+    The scenarios of these names, groups or patterns such as ``status/5*``; all of them without any.
 
     Raises:
         KeyError: With the pattern that names none.
     """
     for pattern in patterns:
-        if not any(pattern in {scenario.name, scenario.group} for scenario in SCENARIOS):
+        if not any(_named(scenario, pattern) for scenario in SCENARIOS):
             raise KeyError(pattern)
-    return [each for each in SCENARIOS if not patterns or {each.name, each.group} & set(patterns)]
+    return [each for each in SCENARIOS if not patterns or any(_named(each, pattern) for pattern in patterns)]
+
+
+def _named(scenario: Scenario, pattern: str) -> bool:
+    return scenario.group == pattern or fnmatchcase(scenario.name, pattern)
+
+
+def near(name: str) -> list[str]:
+    """
+    Names and groups that someone may have meant who wrote this.
+    """
+    groups = sorted({scenario.group for scenario in SCENARIOS})
+    short = {scenario.name.partition("/")[2]: scenario.name for scenario in SCENARIOS}
+    found = get_close_matches(name, [*_BY_NAME, *groups, *short])
+    return list(dict.fromkeys(short.get(each, each) for each in found))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import logging
 import sys
 
+from collections.abc import Mapping
+from json import dumps  # by name: a dispatcher may patch the module
+from json import load as read
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +73,7 @@ class _Desk:
         if child.get("counted") is not None:
             self.said["counted"] += child["counted"]
         partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.said))
+        partial.write_text(dumps(self.said))
         partial.rename(self._path)
 
 
@@ -84,6 +86,8 @@ def seen(dispatch: Dispatch) -> dict[str, Any]:
         "verdict": dispatch.verdict.value,
         "reason": dispatch.reason.value,
         "nested": dispatch.parent is not None,
+        "payload": dispatch.payload.digest.hex() if dispatch.payload is not None else None,
+        "in_query": dispatch.payload is not None and dispatch.payload.in_query,
         "exchanges": [
             {
                 "started_ns": exchange.started_ns,
@@ -103,7 +107,7 @@ def main() -> None:
     """
     Play one scenario; without one, only see whether the target can be had.
     """
-    orders = json.load(sys.stdin)
+    orders = read(sys.stdin)
     desk = _Desk(orders["report"])
     logging.getLogger().addHandler(desk.loud)
     try:
@@ -112,13 +116,14 @@ def main() -> None:
         desk.said["problem"] = str(bad)
         return
     if orders["scenario"]:
-        _play(desk, target, find(orders["scenario"]), orders["origin"])
+        _play(desk, target, find(orders["scenario"]), orders)
 
 
-def _play(desk: _Desk, target: Target, scenario: Scenario, origin: str) -> None:
+def _play(desk: _Desk, target: Target, scenario: Scenario, orders: Mapping[str, Any]) -> None:
     desk.window = capture(timeout=0.2)
     desk.dispatches = captured = desk.window.__enter__()
-    desk.stage = Stage(target, scenario, origin, captured, seen)
+    desk.stage = Stage(target, scenario, orders["origin"], captured, seen)
+    desk.stage.patience = orders["settle"]
     perform(desk.stage)
     # At the end of the interpreter, what is delivered then is still to be seen.
     if scenario.act not in ENDINGS:

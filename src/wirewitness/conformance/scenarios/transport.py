@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wirewitness.conformance.judges import arrives, broken, proxied, recovers
+from wirewitness.conformance.judges import arrives, broken, proxied, recovers, untrusting
 from wirewitness.conformance.judges_more import prompt
 from wirewitness.conformance.observation import Scenario
 from wirewitness.conformance.payloads import BUILDERS, plain
@@ -37,7 +37,7 @@ SCENARIOS: Final = (
         "transport/tls_untrusted",
         "a certificate that nobody has signed for",
         "The connection must not be used, and the reason must not be swallowed." + _HANDED_BACK,
-        broken,
+        untrusting,
         params=plain,
         endpoint="tls",
         expects=0,
