@@ -4,11 +4,13 @@ import socket
 
 import pytest
 
-from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter, ObservableUpDownCounter
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from wirewitness.ledger import PROCESS
 
 
 @pytest.fixture
@@ -21,12 +23,28 @@ def unused_port():
         yield bound.getsockname()[1]
 
 
-def _reader():
+class _Named(dict):
+    """
+    The names of one test, with those of all earlier ones behind them.
+    """
+
+    def __init__(self, earlier):
+        super().__init__()
+        self._earlier = earlier
+
+    def __missing__(self, name):
+        return self._earlier[name]
+
+
+@pytest.fixture(autouse=True)
+def _names_of_this_test_alone():
     # From 1.45 on the SDK merges label sets beyond 2000: a whole run of tests has more dispatchers than an application.
-    try:
-        return InMemoryMetricReader(cardinality_limits={ObservableCounter: 100_000, ObservableUpDownCounter: 100_000})
-    except TypeError:
-        return InMemoryMetricReader()
+    earlier = PROCESS._named
+    PROCESS._named = _Named(earlier)
+    yield
+    for name, counts in PROCESS._named.items():
+        earlier.setdefault(name, []).extend(counts)
+    PROCESS._named = earlier
 
 
 class Seen:
@@ -36,7 +54,7 @@ class Seen:
 
     def __init__(self):
         self._exporter = InMemorySpanExporter()
-        self._reader = _reader()
+        self._reader = InMemoryMetricReader()
         self.tracer_provider = TracerProvider()
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.meter_provider = MeterProvider([self._reader])
