@@ -350,6 +350,8 @@ class Fetches(list):
         """
         What comes of a fetch that is asked for now.
         """
+        # Where there was a first one, it's told of a moment after it has been served.
+        self.wait_for(1, timeout=1)
         seen = len(self)
         manager.refresh()
         assert self.wait_for(seen + 1)
