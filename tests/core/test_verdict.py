@@ -41,6 +41,7 @@ values = st.recursive(
     max_leaves=10,
 )
 events = st.dictionaries(texts, values, min_size=1, max_size=4)
+LINE_ENDS = {b"\r", b"\n"}
 plain_bytes = st.integers(0, 255).filter(lambda byte: byte not in WHITESPACE).map(lambda byte: bytes([byte]))
 
 
@@ -83,7 +84,15 @@ def test_one_changed_byte_is_never_called_unchanged_and_is_found(payload, data, 
 @given(payloads, st.data(), plain_bytes)
 def test_one_inserted_byte_is_never_called_unchanged_and_is_found(payload, data, byte):
     index = data.draw(st.integers(0, len(payload)))
+    # In front of a payload's own line end, or behind it, another line begins: see the next test.
+    assume(index > 0 or payload[:1] not in LINE_ENDS)
+    assume(index < len(payload) or payload[-1:] not in LINE_ENDS)
     check_tampering(payload, payload[:index] + byte + payload[index:])
+
+
+def test_a_line_before_or_behind_a_payload_that_brings_its_line_end_leaves_it_embedded():
+    assert verdict(b"\n\x00", b"\x00\n\x00") is Verdict.EMBEDDED
+    assert verdict(b"\x00\n", b"\x00\n\x00") is Verdict.EMBEDDED
 
 
 @given(payloads, st.data())
