@@ -11,7 +11,6 @@ import contextlib
 import gc
 import json
 import logging
-import socket
 import tempfile
 import time
 
@@ -24,7 +23,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from figures.events import SIZES, Event, events
-from figures.loopback import server
+from figures.loopback import nobody, server
 from figures.row import Row, Scale, Tick, ratios
 from figures.sdk import configure_structlog, sdk
 from wirewitness.outbox import HttpSender, MemorySpool, Outbox, SqliteSpool
@@ -52,12 +51,12 @@ def measure(scale: Scale, tick: Tick) -> Iterator[Row]:
     context.attach(
         trace.set_span_in_context(NonRecordingSpan(SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(0))))
     )
-    with server() as port, _nobody() as nobody:
+    with server() as port, nobody() as unused:
         for spool in SPOOLS:
             up: list[tuple[Times, Times]] = []
             down: list[tuple[Times, Times]] = []
             for _ in range(scale.rounds):
-                for turns, at in ((up, port), (down, nobody)):
+                for turns, at in ((up, port), (down, unused)):
                     turns.append(_turn(spool, at, scale.calls(CALLS)))
                     tick()
             yield from _rows(spool, up, down)
@@ -134,10 +133,3 @@ def _rows(spool: str, up: list[tuple[Times, Times]], down: list[tuple[Times, Tim
 
 def _middle(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
-
-
-@contextlib.contextmanager
-def _nobody() -> Iterator[int]:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]

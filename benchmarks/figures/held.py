@@ -4,9 +4,7 @@ A million payloads accepted while the endpoint is down: the memory that they tak
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
 import tempfile
 
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from figures.events import SIZES, events
+from figures.loopback import nobody
 from figures.memory import PER_MB, Look
 from figures.row import Row, Scale, Tick
 from figures.sdk import configure_structlog, sdk
@@ -41,7 +40,7 @@ def measure(scale: Scale, tick: Tick) -> Iterator[Row]:
     configure_structlog(logging.ERROR)
     many = MANY // 20 if scale.quick else MANY
     for name in ("drops the newest", "spills to SQLite"):
-        with tempfile.TemporaryDirectory() as folder, _nobody() as port:
+        with tempfile.TemporaryDirectory() as folder, nobody() as port:
             yield _row(name, Path(folder), port, many, tick)
 
 
@@ -81,10 +80,3 @@ def _outbox(name: str, folder: Path) -> Outbox:
         meter_provider=telemetry.meter_provider,
         **options,
     )
-
-
-@contextlib.contextmanager
-def _nobody() -> Iterator[int]:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]

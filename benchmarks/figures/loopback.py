@@ -76,3 +76,13 @@ if __name__ == "__main__":
         print(listening.getsockname()[1], flush=True)
         threading.Thread(target=_serve, args=(listening,), daemon=True).start()
         sys.stdin.read()
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[int]:
+    """
+    A port that nobody listens on, and nobody else is given.
+    """
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]

@@ -221,9 +221,9 @@ class Observer:
     def _tell(self, dispatch: Dispatch) -> None:
         own = self._options.on_settle
         if own is not None:
-            _call_hook(own, dispatch)
+            call_hook(own, dispatch)
         for listener in tuple(self._listeners):
-            _call_hook(listener, dispatch)
+            call_hook(listener, dispatch)
 
     def ignores_requests(self, dispatch: Dispatch) -> bool:
         """
@@ -266,5 +266,8 @@ def _give_up_all() -> None:
 
 
 @fail_open("hook")
-def _call_hook(hook: OnSettle, dispatch: Dispatch) -> None:
+def call_hook(hook: OnSettle, dispatch: Dispatch) -> None:
+    """
+    Call somebody's hook with a settled dispatch.
+    """
     hook(dispatch)

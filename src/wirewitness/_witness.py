@@ -15,7 +15,7 @@ import wrapt
 
 from wirewitness import wire
 from wirewitness._observe import Observer, OnSettle, Options
-from wirewitness.adapters import adapter_for, explicit
+from wirewitness.adapters import METHODS, adapter_for, explicit
 from wirewitness.core.payload import Encode
 from wirewitness.errors import ConfigurationError
 from wirewitness.ledger import Ledger
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-METHODS: Final = ("dispatch_event", "dispatchEvent", "dispatch")
-"""The methods that make an object a dispatcher, the first found is wrapped."""
 
 _MARK: Final = "__wirewitness__"
 

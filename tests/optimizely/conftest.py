@@ -22,12 +22,6 @@ import threading
 import pytest
 import trustme
 
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
 
 def variable(number, key, kind, value, **more):
     return {"id": f"94000000006{number:02}", "key": key, "type": kind, "defaultValue": value, **more}
@@ -275,54 +269,6 @@ def secure_cdn(datafile, tmp_path, monkeypatch):
     server.publish(datafile)
     yield server
     server.close()
-
-
-class Seen:
-    """
-    Providers of a test's own, and what was exported through them.
-    """
-
-    def __init__(self):
-        self._exporter = InMemorySpanExporter()
-        self._reader = InMemoryMetricReader()
-        self.tracer_provider = TracerProvider()
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.meter_provider = MeterProvider([self._reader])
-
-    @property
-    def options(self):
-        return {"tracer_provider": self.tracer_provider, "meter_provider": self.meter_provider}
-
-    @property
-    def spans(self):
-        return list(self._exporter.get_finished_spans())
-
-    def points(self, metric, **labels):
-        batch = self._reader.get_metrics_data()
-        return [
-            point
-            for resource in (batch.resource_metrics if batch else ())
-            for scope in resource.scope_metrics
-            for one in scope.metrics
-            if one.name == metric
-            for point in one.data.data_points
-            if labels.items() <= dict(point.attributes).items()
-        ]
-
-    def value(self, metric, **labels):
-        (point,) = self.points(metric, **labels)
-        return point.value
-
-    def close(self):
-        self.tracer_provider.shutdown()
-        self.meter_provider.shutdown()
-
-
-@pytest.fixture
-def seen():
-    telemetry = Seen()
-    yield telemetry
-    telemetry.close()
 
 
 class Fetches(list):

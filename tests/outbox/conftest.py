@@ -32,16 +32,6 @@ def make():
 
 
 @pytest.fixture
-def unused_port():
-    """
-    A port that nobody listens on, and nobody else is given.
-    """
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
-
-
-@pytest.fixture
 def unused_port_number():
     """
     A port that nobody listens on yet, for somebody who will.

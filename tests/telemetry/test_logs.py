@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 
 import pytest
 import requests
@@ -149,3 +151,30 @@ def test_wrapping_does_not_freeze_the_applications_structlog(configured, sink):
     )
     dispatcher("POST", f"{sink.url}/v1/events", {"a": 1})
     assert [line["event"] for line in own(lines)] == ["dispatch.delivered"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_may_write_lines_though_another_thread_held_the_limit():
+    limit = RateLimit(most=1, seconds=60.0)
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        with limit._lock:
+            held.set()
+            release.wait(10.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10.0)
+    child = os.fork()
+    if child == 0:
+        taken = []
+        asking = threading.Thread(target=lambda: taken.append(limit.take()), daemon=True)
+        asking.start()
+        asking.join(5.0)
+        os._exit(0 if taken == [0] else 1)
+    _, status = os.waitpid(child, 0)
+    release.set()
+    thread.join()
+    assert status == 0

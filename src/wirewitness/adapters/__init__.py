@@ -6,8 +6,8 @@ An adapter of your own is a callable ``(args, kwargs) -> Intent``; nothing else 
 
 from wirewitness.adapters.callable import explicit
 from wirewitness.adapters.optimizely import event
-from wirewitness.adapters.shape import adapter_for
+from wirewitness.adapters.shape import METHODS, adapter_for, binds
 from wirewitness.adapters.three_args import three_arguments
 
 
-__all__ = ["adapter_for", "event", "explicit", "three_arguments"]
+__all__ = ["METHODS", "adapter_for", "binds", "event", "explicit", "three_arguments"]

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import inspect
 
-from typing import Any
+from typing import Any, Final
 
 from wirewitness.adapters.optimizely import event
 from wirewitness.adapters.three_args import three_arguments
 from wirewitness.typing import Adapter, Intent
+
+
+METHODS: Final = ("dispatch_event", "dispatchEvent", "dispatch")
+"""The methods that make an object a dispatcher: the first found is the one that's called."""
 
 
 def adapter_for(signature: inspect.Signature | None) -> Adapter | None:
@@ -24,7 +28,7 @@ def adapter_for(signature: inspect.Signature | None) -> Adapter | None:
     if signature is None:
         return _by_count("event")
     names = [name for name, parameter in signature.parameters.items() if parameter.kind in _POSITIONAL]
-    takes_event, takes_three = _binds(signature, 1), _binds(signature, 3)
+    takes_event, takes_three = binds(signature, 1), binds(signature, 3)
     if takes_event and takes_three and names[:1] != ["event"]:
         return _by_count(names[0] if names else "event")
     if takes_event:
@@ -35,7 +39,10 @@ def adapter_for(signature: inspect.Signature | None) -> Adapter | None:
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def _binds(signature: inspect.Signature, count: int) -> bool:
+def binds(signature: inspect.Signature, count: int) -> bool:
+    """
+    Whether a callable can be called with so many positional arguments.
+    """
     try:
         signature.bind(*[None] * count)
     except TypeError:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from wirewitness._witness import METHODS, witness
+from wirewitness._witness import witness
+from wirewitness.adapters import METHODS, binds
 from wirewitness.ledger import Ledger
 
 
@@ -119,17 +120,9 @@ def _is_factory(function: Any, kwargs: dict[str, Any], shape: str) -> bool:
     # A function that dispatches needs an event; one that can be called without anything makes something.
     signature = inspect.signature(function)
     if not kwargs and shape != "auto":
-        return not _binds(signature, _THREE if shape == "three" else 1)
+        return not binds(signature, _THREE if shape == "three" else 1)
     variadic = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in signature.parameters.values())
-    return bool(kwargs) or (_binds(signature, 0) and not variadic)
-
-
-def _binds(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*[None] * count)
-    except TypeError:
-        return False
-    return True
+    return bool(kwargs) or (binds(signature, 0) and not variadic)
 
 
 def _target(spec: str, raw: Any, shape: str) -> Target:
@@ -160,7 +153,7 @@ def _takes_three(spec: str, function: Any, shape: str) -> bool:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return False
-    one, three = _binds(signature, 1), _binds(signature, _THREE)
+    one, three = binds(signature, 1), binds(signature, _THREE)
     if not (one or three):
         msg = f"{spec}{signature} has no known shape: it takes neither an event nor (http_verb, url, params)"
         raise BadTarget(msg)

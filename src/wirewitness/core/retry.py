@@ -5,13 +5,13 @@ What to do after an attempt: pure, so that the time and the jitter come in as ar
 from __future__ import annotations
 
 import enum
-import math
 
 from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.settlement import Settlement
 from wirewitness.errors import ConfigurationError
@@ -88,7 +88,7 @@ class RetryPolicy:
             msg = f"attempts={attempts!r}: must be a whole number greater than 0, or None for no limit"
             raise ConfigurationError(msg)
         for name in ("base", "ceiling", "retry_after_ceiling", *(() if self.lifetime is None else ("lifetime",))):
-            _check_seconds(name, getattr(self, name))
+            seconds(name, getattr(self, name))
         if self.ceiling < self.base:
             msg = f"ceiling={self.ceiling!r}: must not be less than base={self.base!r}"
             raise ConfigurationError(msg)
@@ -109,12 +109,6 @@ class RetryPolicy:
             chance: The jitter: a random number from 0 to 1.
         """
         return chance * min(self.ceiling, self.base * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS))
-
-
-def _check_seconds(name: str, given: Any) -> None:
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < math.inf:
-        msg = f"{name}={given!r}: must be a number of seconds greater than 0"
-        raise ConfigurationError(msg)
 
 
 def _check_statuses(given: Any) -> None:

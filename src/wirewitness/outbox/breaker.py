@@ -9,9 +9,9 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
+from wirewitness.core.limits import positive, seconds
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import Origin
-from wirewitness.outbox.spool import positive, seconds
 
 
 CLOSED: Final = 0

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from wirewitness.core.limits import positive, seconds
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.curl_options import CurlOptions
 from wirewitness.outbox.sender import Desk
-from wirewitness.outbox.spool import positive, seconds
 
 
 AUDIT: Final = 1 / 64

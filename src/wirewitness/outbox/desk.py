@@ -13,7 +13,7 @@ from typing import Final
 
 from wirewitness._current import Dispatch, Owner
 from wirewitness._guard import fail_open
-from wirewitness._observe import LISTENERS, OnSettle
+from wirewitness._observe import LISTENERS, OnSettle, call_hook
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.retry import Action, Decision, RetryPolicy, decide
 from wirewitness.core.settlement import Settlement
@@ -158,7 +158,7 @@ class Desk:
             self._ledger.queue(self._spool.adopt())
         lost = self._spool.take_lost()
         if lost:
-            self._ledger.end(_ending(dropped(Reason.CORRUPT)), lost, stage=Stage.QUEUED)
+            self._ledger.end(ending_of(dropped(Reason.CORRUPT)), lost, stage=Stage.QUEUED)
 
     def _fit(self, message: Message, at: int) -> bool:
         lifetime = self._retry.lifetime
@@ -196,7 +196,7 @@ class Desk:
         # Counted by identity: plain successes share a settlement, and hashing its enumerations once a message would be felt.
         numbers = Counter([id(attempt.settlement) for attempt in plain])
         for settlement in {id(attempt.settlement): attempt.settlement for attempt in plain}.values():
-            self._ledger.end(_ending(settlement), numbers[id(settlement)])
+            self._ledger.end(ending_of(settlement), numbers[id(settlement)])
         self._ledger.exchanged(sum([attempt.exchanges for attempt in plain]))
         by_answer: dict[tuple[Origin | None, int | None], list[Delivery]] = {}
         for message, _, _, duration, ended_ns, status, *_ in plain:
@@ -257,7 +257,7 @@ class Desk:
             self._spool.ack([message])
         else:
             self._spool.bury(message, decision.reason)
-        self._ledger.end(_ending(settlement), exchanges=exchanges)
+        self._ledger.end(ending_of(settlement), exchanges=exchanges)
         if settlement.outcome is Outcome.DROPPED and self._on_drop is not None:
             call_drop_hook(self._on_drop, message, settlement.reason)
 
@@ -280,7 +280,7 @@ class Desk:
         self._telemetry.told(dispatch, settlement)
         hooks = LISTENERS if self._on_settle is None else (self._on_settle, *LISTENERS)
         for hook in tuple(hooks):
-            call_settle_hook(hook, dispatch)
+            call_hook(hook, dispatch)
 
     def put_back(self, messages: Iterable[Message]) -> None:
         """
@@ -306,7 +306,7 @@ class Desk:
         for message in given:
             stage = Stage.QUEUED if self._out.pop(id(message), None) is None else Stage.IN_FLIGHT
             settlement = message.last or dropped(Reason.SHUTDOWN)
-            self._ledger.end(_ending(settlement), stage=stage)
+            self._ledger.end(ending_of(settlement), stage=stage)
             self.announce(message, settlement)
             if self._on_drop is not None:
                 call_drop_hook(self._on_drop, message, Reason.SHUTDOWN)
@@ -336,7 +336,10 @@ class Desk:
         return True
 
 
-def _ending(settlement: Settlement) -> Ending:
+def ending_of(settlement: Settlement) -> Ending:
+    """
+    What a settlement is counted by.
+    """
     return (settlement.outcome, settlement.reason, settlement.verdict)
 
 
@@ -363,11 +366,3 @@ def call_drop_hook(hook: OnDrop, message: Message, reason: Reason) -> None:
     Call a user's hook.
     """
     hook(message, reason)
-
-
-@fail_open("hook")
-def call_settle_hook(hook: OnSettle, dispatch: Dispatch) -> None:
-    """
-    Call a user's hook.
-    """
-    hook(dispatch)

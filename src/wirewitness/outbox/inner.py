@@ -8,16 +8,14 @@ import inspect
 import json
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from wirewitness.adapters import METHODS, binds
+from wirewitness.core.limits import positive
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import Form, Message
-from wirewitness.outbox.spool import positive
 from wirewitness.outbox.watched import Prepared, Unfaithful
-
-
-METHODS: Final = ("dispatch_event", "dispatchEvent", "dispatch")
 
 
 class InnerSender:
@@ -96,15 +94,7 @@ def _takes_event(function: Any) -> bool:
     names = list(signature.parameters)
     if names[:1] == ["event"]:
         return True
-    return not _binds(signature, 3)
-
-
-def _binds(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*[None] * count)
-    except TypeError:
-        return False
-    return True
+    return not binds(signature, 3)
 
 
 class Event:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wirewitness._guard import fail_open
 from wirewitness._observe import OnSettle
+from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import Encode
 from wirewitness.core.retry import RetryPolicy
@@ -20,7 +21,7 @@ from wirewitness.ledger import Ledger, Stage
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.crew import Crew
-from wirewitness.outbox.desk import Desk, OnDrop, call_drop_hook, dropped
+from wirewitness.outbox.desk import Desk, OnDrop, call_drop_hook, dropped, ending_of
 from wirewitness.outbox.inner import InnerSender
 from wirewitness.outbox.intake import message_of, read
 from wirewitness.outbox.lifetime import die, live
@@ -29,7 +30,7 @@ from wirewitness.outbox.overflow import Overflow, Spill, SpillingSpool, policy
 from wirewitness.outbox.remains import Remains
 from wirewitness.outbox.sender import Sender
 from wirewitness.outbox.senders import HttpSender
-from wirewitness.outbox.spool import MemorySpool, Spool, seconds
+from wirewitness.outbox.spool import MemorySpool, Spool
 from wirewitness.outbox.watched import WatchedSender
 from wirewitness.telemetry import MeterProvider, TracerProvider
 from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
@@ -116,7 +117,6 @@ class Outbox:
         Start empty, in a forked child: what the parent accepted is the parent's to deliver.
         """
         self.spool.abandon()
-        self._telemetry.renew()
         self._empty()
 
     def _empty(self) -> None:
@@ -197,7 +197,7 @@ class Outbox:
 
     def _dropped(self, message: Message, reason: Reason) -> None:
         settlement = message.last or dropped(reason)
-        self.ledger.end((settlement.outcome, settlement.reason, settlement.verdict), stage=Stage.QUEUED)
+        self.ledger.end(ending_of(settlement), stage=Stage.QUEUED)
         self._desk.announce(message, settlement)
         if self._on_drop is not None:
             call_drop_hook(self._on_drop, message, reason)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import Message, Origin
-from wirewitness.outbox.spool import Spool, SpoolStats, seconds
+from wirewitness.outbox.spool import Spool, SpoolStats
 
 
 class Overflow(Protocol):

@@ -14,8 +14,8 @@ import requests
 from requests.utils import get_environ_proxies
 
 from wirewitness._version import __version__
+from wirewitness.core.limits import positive, seconds
 from wirewitness.outbox.message import Message, Origin
-from wirewitness.outbox.spool import positive, seconds
 from wirewitness.outbox.watched import Prepared
 
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import math
 import threading
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from wirewitness.core.limits import positive
 from wirewitness.core.outcome import Reason
-from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import OVERHEAD, Message, Origin, origin_of_url
 
 
@@ -515,29 +514,3 @@ class MemorySpool:
 
     def __repr__(self) -> str:
         return f"<MemorySpool {len(self._shelf)} of {self.most}>"
-
-
-def positive(name: str, value: Any) -> int:
-    """
-    A limit, checked.
-
-    Raises:
-        ConfigurationError: If it isn't a whole number greater than 0.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        msg = f"{name}={value!r}: must be a whole number greater than 0"
-        raise ConfigurationError(msg)
-    return int(value)
-
-
-def seconds(name: str, value: Any) -> float:
-    """
-    A time, checked.
-
-    Raises:
-        ConfigurationError: If it isn't a number of seconds greater than 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        msg = f"{name}={value!r}: must be a number of seconds greater than 0"
-        raise ConfigurationError(msg)
-    return float(value)

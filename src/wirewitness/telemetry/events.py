@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from opentelemetry import context, metrics, trace
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.metrics import MeterProvider, Observation
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from wirewitness._guard import fail_open
 from wirewitness._version import __version__
 from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, Bounded
+from wirewitness.telemetry.instant import OneInstant
 from wirewitness.telemetry.spans import CALLERS
 
 
@@ -119,26 +120,8 @@ def totals_of(name: str, meter_provider: MeterProvider | None = None) -> EventTo
     return _TOTALS.setdefault(shown, EventTotals())
 
 
-class _OneInstant:
-    """
-    Gives all instruments of one collection the counts of the same instant, so that what is exported closes.
-
-    A collection asks for each instrument once, in one thread: the counts are read anew when an instrument comes again.
-    """
-
-    def __init__(self) -> None:
-        self._local = threading.local()
-
-    def of(self, read: Callable[[Books], Iterable[Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            served: set[object] = getattr(self._local, "served", {read})
-            if read in served:
-                served = self._local.served = set()
-                self._local.books = {name: totals.counted() for name, totals in list(_TOTALS.items())}
-            served.add(read)
-            return read(self._local.books)
-
-        return observe
+def _counted() -> Books:
+    return {name: totals.counted() for name, totals in list(_TOTALS.items())}
 
 
 class _Instruments:
@@ -148,7 +131,7 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
-        at = _OneInstant()
+        at = OneInstant(_counted)
         meter.create_observable_counter(
             f"{SCOPE}.events.accepted",
             [at.of(_accepted)],

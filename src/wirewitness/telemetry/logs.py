@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import threading
 import time
+import weakref
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -135,6 +137,13 @@ class RateLimit:
     def __init__(self, *, most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
+        self.renew()
+        _limits.add(self)
+
+    def renew(self) -> None:
+        """
+        Begin anew: also in a forked child, where the parent's lock may be held for ever.
+        """
         self._lock = threading.RLock()  # a signal handler may dispatch, too
         self._begun = float("-inf")
         self._taken = 0
@@ -157,3 +166,15 @@ class RateLimit:
             self._taken += 1
             suppressed, self._suppressed = self._suppressed, 0
             return suppressed
+
+
+_limits: Final[weakref.WeakSet[RateLimit]] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for limit in tuple(_limits):
+        limit.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

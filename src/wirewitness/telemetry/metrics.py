@@ -4,9 +4,7 @@ Metrics: histograms of what took how long, and counts that are read from the led
 
 from __future__ import annotations
 
-import threading
-
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from opentelemetry import metrics
@@ -21,6 +19,7 @@ from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
 from wirewitness.ledger import PROCESS, Book
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded, exchange_error
+from wirewitness.telemetry.instant import OneInstant
 from wirewitness.telemetry.spans import NO_SPAN
 
 
@@ -67,28 +66,6 @@ def _exchanges(books: Books) -> Iterator[Observation]:
 def _internal_errors(_: CallbackOptions) -> Iterator[Observation]:
     for component, number in INTERNAL_ERRORS.counts().items():
         yield Observation(number, {"component": component})
-
-
-class _OneInstant:
-    """
-    Gives all instruments of one collection the books of the same instant, so that what is exported closes.
-
-    A collection asks for each instrument once, in one thread: the books are read anew when an instrument comes again.
-    """
-
-    def __init__(self) -> None:
-        self._local = threading.local()
-
-    def of(self, read: Callable[[Books], Iterable[Observation]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            served: set[object] = getattr(self._local, "served", {read})
-            if read in served:
-                served = self._local.served = set()
-                self._local.books = PROCESS.books()
-            served.add(read)
-            return read(self._local.books)
-
-        return observe
 
 
 class Metrics:
@@ -176,7 +153,7 @@ def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tu
 
 
 def _observe_ledger(meter: Meter) -> None:
-    at = _OneInstant()
+    at = OneInstant(PROCESS.books)
     counter, gauge = meter.create_observable_counter, meter.create_observable_up_down_counter
     counter(f"{SCOPE}.ledger.accepted", [at.of(_accepted)], "{payload}", "Payloads taken")
     counter(f"{SCOPE}.ledger.settled", [at.of(_settled)], "{payload}", "Payloads whose end is known")

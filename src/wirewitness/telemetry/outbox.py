@@ -167,15 +167,9 @@ class OutboxTelemetry(Telemetry):
         self._own_metrics = metrics_of(meter_provider)
         self._wait = _instruments(meter_provider).wait
         self._waited_in = {"outbox": outbox.name}
-        self.renew()
-        _OUTBOXES.add(outbox)
-
-    def renew(self) -> None:
-        """
-        Write lines by new limits, in a forked child: the locks of the parent's may be held for ever.
-        """
         self._own_logs = Logs()
         self._lines = RateLimit(most=30, seconds=60.0)
+        _OUTBOXES.add(outbox)
 
     @fail_open("telemetry")
     def taken(self, size: int) -> SpanContext:

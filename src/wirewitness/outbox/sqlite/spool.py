@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from wirewitness._guard import fail_open
+from wirewitness.core.limits import positive, seconds
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.clock import steady, steady_ns
 from wirewitness.outbox.message import OVERHEAD, Message, Origin
-from wirewitness.outbox.spool import SpoolStats, positive, seconds
+from wirewitness.outbox.spool import SpoolStats
 from wirewitness.outbox.sqlite import forks
 from wirewitness.outbox.sqlite.committer import Committer, Ticket
 from wirewitness.outbox.sqlite.faults import BUSY, Faults, Foreign, NewerSchema, kind_of
