@@ -200,7 +200,7 @@ class Desk:
         self._ledger.exchanged(sum([attempt.exchanges for attempt in plain]))
         by_answer: dict[tuple[Origin | None, int | None], list[Delivery]] = {}
         for message, _, _, duration, ended_ns, status, *_ in plain:
-            delivery = (max(0, ended_ns - message.accepted_ns) / 1e9, duration)
+            delivery = (len(message.body), max(0, ended_ns - message.accepted_ns) / 1e9, duration)
             by_answer.setdefault((origin_of_url(message.url), status), []).append(delivery)
         for (origin, answer), deliveries in by_answer.items():
             if origin is not None and answer is not None:
@@ -225,7 +225,7 @@ class Desk:
             return True
         self._finish(message, settlement, decision, attempt.exchanges)
         dispatch.duration = max(0.0, (attempt.ended_ns - message.accepted_ns) / 1e9)
-        self._telemetry.ended(dispatch.duration, settlement, span)
+        self._telemetry.ended(len(message.body), dispatch.duration, settlement, span)
         self._tell(dispatch, settlement)
         return True
 
@@ -273,7 +273,7 @@ class Desk:
         dispatch.duration = max(0.0, (steady_ns() - message.accepted_ns) / 1e9)
         dispatch.end(settlement, ())
         span = self._telemetry.attempted(dispatch, settlement, message.context, retry=None)
-        self._telemetry.ended(dispatch.duration, settlement, span)
+        self._telemetry.ended(len(message.body), dispatch.duration, settlement, span)
         self._tell(dispatch, settlement)
 
     def _tell(self, dispatch: Dispatch, settlement: Settlement) -> None:

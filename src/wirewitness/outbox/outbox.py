@@ -175,7 +175,7 @@ class Outbox:
             message = message_of(*read(args, kwargs), self._encode)
         except UnsupportedPayload as unsupported:
             return Reason(unsupported.reason)
-        message.context = self._telemetry.taken(len(message.body))
+        message.context = self._telemetry.caller()
         return message
 
     @fail_open("outbox")

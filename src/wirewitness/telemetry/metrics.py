@@ -24,8 +24,8 @@ from wirewitness.telemetry.spans import NO_SPAN
 
 
 Books = dict[str, Book]
-Delivery = tuple[float, float]
-"""The seconds that a payload took, and its one request."""
+Delivery = tuple[int, float, float]
+"""A payload's length in bytes, and the seconds that it took, and its one request."""
 Labels = dict[str, AttributeValue]
 
 # From half a millisecond, a loopback answer, past 41 s, the longest that Optimizely's own dispatcher can take.
@@ -140,10 +140,12 @@ class Metrics:
             "server.address": self._host(host),
             "http.response.status_code": status,
         }
-        of_dispatch, of_exchange = self._dispatch.record, self._exchange.record
-        for duration, exchange in deliveries:
+        sized: Labels = {"dispatcher.name": name}
+        of_dispatch, of_exchange, of_payload = self._dispatch.record, self._exchange.record, self._payload.record
+        for size, duration, exchange in deliveries:
             of_exchange(exchange, exchanged, NO_SPAN)
             of_dispatch(duration, ended, NO_SPAN)
+            of_payload(size, sized, NO_SPAN)
 
 
 def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tuple[float, ...]) -> Histogram:

@@ -171,15 +171,11 @@ class OutboxTelemetry(Telemetry):
         self._lines = RateLimit(most=30, seconds=60.0)
         _OUTBOXES.add(outbox)
 
-    @fail_open("telemetry")
-    def taken(self, size: int) -> SpanContext:
+    @staticmethod
+    def caller() -> SpanContext:
         """
-        A payload was taken: its size in bytes is recorded.
-
-        Returns:
-            The caller's span, kept with the message until its acceptance is written.
+        The caller's span, kept with the message until its acceptance is written.
         """
-        self._own_metrics.sized(self._name, size)
         return trace.get_current_span().get_span_context()
 
     def recording(self) -> bool:
@@ -268,10 +264,11 @@ class OutboxTelemetry(Telemetry):
         self._own_metrics.delivered(self._name, host, status, deliveries)
 
     @fail_open("telemetry")
-    def ended(self, duration: float, settlement: Settlement, within: Context | None = NO_SPAN) -> None:
+    def ended(self, size: int, duration: float, settlement: Settlement, within: Context | None) -> None:
         """
-        A payload's end is known.
+        A payload's end is known: its length in bytes, and the seconds that it took.
         """
+        self._own_metrics.sized(self._name, size)
         self._own_metrics.ended(self._name, duration, settlement, within)
 
     @fail_open("telemetry")
