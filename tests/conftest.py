@@ -33,6 +33,15 @@ def unused_port():
         yield bound.getsockname()[1]
 
 
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """
+    For processes that fork while their threads run, or dispatch inside a dispatch: coverage's lock isn't made for either,
+    and they would wait for it for ever.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 class Seen:
     """
     Providers of a test's own, and what was exported through them.

@@ -27,6 +27,7 @@ def test_every_example_is_listed_here_and_in_their_readme():
     assert all(f"({name})" in (EXAMPLES / "README.md").read_text() for name in files)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", PRINTED)
 def test_an_example_runs_by_itself(name):
     done = subprocess.run(

@@ -388,6 +388,7 @@ def test_a_fault_of_the_counting_reaches_nobody(make, monkeypatch):
     assert INTERNAL_ERRORS.counts()["optimizely"] > faults
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_forked_child_starts_with_an_empty_book_and_tells_that_its_processor_is_dead(datafile, tmp_path):
     path = tmp_path / "datafile.json"
     path.write_text(datafile)

@@ -18,6 +18,8 @@ from wirewitness.errors import ConfigurationError
 from wirewitness.outbox import close_on_sigterm
 
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 HEAD = """
 import os, signal, sys, threading, time
 from wirewitness import Outcome
@@ -39,8 +41,11 @@ def start(script, url):
 
 
 def run(script, url):
-    process = start(script, url)
-    out, err = process.communicate(timeout=60)
+    with start(script, url) as process:
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     return process.returncode, out.split(), err
 
 
