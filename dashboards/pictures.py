@@ -1,8 +1,8 @@
 """
-Draws ``pictures/overview.png``, ``trace.png`` and ``outbox.png`` of real runs: ``python dashboards/pictures.py``.
+Draws ``pictures/overview.png``, ``trace.png``, ``outbox.png`` and ``optimizely.png`` of real runs: ``python dashboards/pictures.py``.
 
-It starts Jaeger and Prometheus on free ports, has two dispatchers go through a good, a bad and a good time, and then three
-Outboxes take payloads, and asks the servers what the dashboards' panels ask. Nothing in the pictures is made up, and nothing is Grafana's or Jaeger's own page.
+It starts Jaeger and Prometheus on free ports, has two dispatchers go through a good, a bad and a good time, then three
+Outboxes take payloads, then two Optimizely clients decide, and asks the servers what the dashboards' panels ask. Nothing in the pictures is made up, and nothing is Grafana's or Jaeger's own page.
 
 It needs the groups ``test`` and ``dashboards`` of pyproject.toml, and ``make backends``.
 """
@@ -22,7 +22,7 @@ import time
 import urllib.parse
 import urllib.request
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,9 @@ INTERVAL: Final = 10
 DISPATCHES_A_SECOND: Final = 25
 QUEUES: Final = "queue"
 """What the Outboxes' names begin with."""
+
+SITE: Final = "optimizely"
+"""The datafile's name."""
 
 GOOD: Final = {"well": 88, "slow": 3, "compact": 3, "batched": 3, "retried": 3}
 BAD: Final = {
@@ -87,7 +90,7 @@ def shown(
         begin: From when on, in seconds since 1970.
         end: Until when.
         interval: Seconds over which rates are taken.
-        **variables: ``job``, ``dispatcher`` and ``outbox``, as :func:`panels.targets` takes them.
+        **variables: ``job``, ``dispatcher``, ``outbox`` and ``flag``, as :func:`panels.targets` takes them.
     """
     times = [begin + step for step in range(int(end - begin) + 1)]
     chosen = {**panels.EVERYTHING, **variables, "__rate_interval": f"{interval}s", "__range": f"{int(end - begin)}s"}
@@ -231,42 +234,26 @@ def _told(has: Mapping[str, Any]) -> str:
     return "   ".join(told)
 
 
-def draw_overview(prometheus: str, begin: float, end: float, file: Path) -> None:
+def draw_page(
+    name: str, run: str, prometheus: str, within: tuple[float, float], *, file: Path, **variables: str
+) -> None:
     """
-    Draw the dashboard.
+    Draw a dashboard.
 
     Args:
+        name: The dashboard's file, such as ``overview.json``.
+        run: What it's of.
         prometheus: Prometheus's URL.
-        begin: From when on, in seconds since 1970.
-        end: Until when.
+        within: From when on and until when, in seconds since 1970.
         file: Where the picture goes.
+        **variables: As :func:`shown` takes them.
     """
-    page = panels.dashboard("overview.json")
+    page, (begin, end) = panels.dashboard(name), within
     note = (
-        f"{int(end - begin)} s of a real run on loopback, two dispatchers; rates over {INTERVAL} s. Rendered from Prometheus's "
+        f"{int(end - begin)} s of a real run on loopback: {run}; rates over {INTERVAL} s. Rendered from Prometheus's "
         "answers to the panels' own queries: not a screenshot of Grafana."
     )
-    plots.overview(page, shown(page, prometheus, begin, end, INTERVAL), note).savefig(file, dpi=100)
-
-
-def draw_outbox(prometheus: str, begin: float, end: float, file: Path, outbox: str = f"{QUEUES}-.*") -> None:
-    """
-    Draw the Outboxes' page.
-
-    Args:
-        prometheus: Prometheus's URL.
-        begin: From when on, in seconds since 1970.
-        end: Until when.
-        file: Where the picture goes.
-        outbox: A regular expression of their names.
-    """
-    page = panels.dashboard("outbox.json")
-    note = (
-        f"{int(end - begin)} s of a real run on loopback: an Outbox whose endpoint answers, one whose endpoint is down, one that is full. "
-        "Rendered from Prometheus's answers to the panels' own queries: not a screenshot of Grafana."
-    )
-    found = shown(page, prometheus, begin, end, INTERVAL, outbox=outbox)
-    plots.overview(page, found, note).savefig(file, dpi=100)
+    plots.overview(page, shown(page, prometheus, begin, end, INTERVAL, **variables), note).savefig(file, dpi=100)
 
 
 def draw_trace(jaeger: str, service: str, file: Path) -> None:
@@ -304,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     except stack.Unready as error:
         print(error, file=sys.stderr)
         return 1
-    for name in ("overview.png", "trace.png", "outbox.png"):
+    for name in ("overview.png", "trace.png", "outbox.png", "optimizely.png"):
         print(options.output / name)
     return 0
 
@@ -318,11 +305,16 @@ def _run(seconds: float, output: Path) -> None:
         configuration.write_text(traffic.prometheus_configuration("collector", target, str(HERE / "rules" / "*.yml")))
         servers = [stack.jaeger(ports), stack.prometheus(ports, configuration, folder / "samples")]
         with stack.started(servers, folder):
-            begin, end = _dispatch(stack.url(ports.otlp_http), target, seconds)
-            draw_overview(stack.url(ports.prometheus), begin, end, output / "overview.png")
+            otlp, prometheus = stack.url(ports.otlp_http), stack.url(ports.prometheus)
+            within = _dispatch(otlp, target, seconds)
+            draw_page("overview.json", "two dispatchers", prometheus, within, file=output / "overview.png")
             draw_trace(stack.url(ports.jaeger), SERVICE, output / "trace.png")
-            begin, end = _fill(stack.url(ports.otlp_http), target, seconds / 2)
-            draw_outbox(stack.url(ports.prometheus), begin, end, output / "outbox.png")
+            run, of = "Outboxes whose endpoint answers, whose endpoint is down, and that is full", f"{QUEUES}-.*"
+            within = _fill(otlp, target, seconds / 2)
+            draw_page("outbox.json", run, prometheus, within, file=output / "outbox.png", outbox=of)
+            run, of = "a client, one whose event processor is full, and a CDN that fails", f"{SERVICE}-{SITE}"
+            within = _decide(otlp, target, seconds / 2)
+            draw_page("optimizely.json", run, prometheus, within, file=output / "optimizely.png", job=of)
 
 
 def _dispatch(otlp: str, collector: str, seconds: float) -> tuple[float, float]:
@@ -345,13 +337,25 @@ def _fill(otlp: str, collector: str, seconds: float) -> tuple[float, float]:
         traffic.by_otlp(f"{SERVICE}-{QUEUES}", otlp, collector, seconds=0.5) as to,
         traffic.queues(QUEUES, **to.providers) as queues,
     ):
-        time.sleep(INTERVAL / 2)  # the counters are seen at zero
-        begin = time.time()
-        while time.time() < begin + seconds:
-            queues.dispatch()
-            time.sleep(1)
-        end = time.time()
-        time.sleep(3)  # the last export is scraped
+        return _meanwhile(queues.dispatch, seconds)
+
+
+def _decide(otlp: str, collector: str, seconds: float) -> tuple[float, float]:
+    with (
+        traffic.by_otlp(f"{SERVICE}-{SITE}", otlp, collector, seconds=0.5) as to,
+        traffic.site(SITE, **to.providers) as site,
+    ):
+        return _meanwhile(site.visit, seconds)
+
+
+def _meanwhile(happens: Callable[[], None], seconds: float) -> tuple[float, float]:
+    time.sleep(INTERVAL / 2)  # the counters are seen at zero
+    begin = time.time()
+    while time.time() < begin + seconds:
+        happens()
+        time.sleep(1)
+    end = time.time()
+    time.sleep(3)  # the last export is scraped
     return begin, end
 
 

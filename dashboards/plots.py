@@ -254,7 +254,7 @@ def _bargauge(axes: Axes, panel: Mapping[str, Any], shown: Shown) -> None:
             textcoords="offset points",
             va="center",
         )
-    axes.set_xlim(0, max(values) * 1.18)
+    axes.set_xlim(0, max(values) * 1.18 or 1)
     axes.grid(visible=False)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)

@@ -5,11 +5,16 @@ A real run over loopback with every outcome and every verdict in it: what the pi
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import itertools
 import json
+import queue
 import socket
+import threading
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import requests
@@ -22,16 +27,22 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from optimizely.event.event_processor import BatchEventProcessor
+from optimizely.optimizely import Optimizely
 from prometheus_client import CollectorRegistry, start_http_server
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from wirewitness import HttpSender, MemorySpool, Outbox, RetryPolicy, witness
 from wirewitness.conformance import Sink
+from wirewitness.optimizely import CachedConfigManager, experiment, instrument, visitor
 
 
 SECONDS: Final = 5.0
 """How long a request may take."""
+
+DATAFILE: Final = Path(__file__).resolve().parent.parent / "examples" / "datafile.json"
+"""A project with one flag, and one experiment for it."""
 
 EVIDENCE_TIMEOUT: Final = 0.25
 """Seconds until a payload of which nothing was seen is unconfirmed."""
@@ -216,6 +227,94 @@ def queues(name: str, **providers: Any) -> Iterator[Queues]:
         refusing = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1/events"
         with contextlib.closing(Queues(name, f"{sink.url}/v1/events", refusing, **providers)) as made:
             yield made
+
+
+class Site:
+    """
+    A site with an instrumented Optimizely client whose datafile comes from a CDN. Another client's event processor has room
+    for one event and was never started, and another datafile's CDN fails.
+
+    Args:
+        name: The datafile's name; with ``-down`` behind it that of the one whose CDN fails.
+        cdn: Where the datafile is.
+        failing: A URL that answers 503.
+        events: Where payloads are sent.
+        **providers: Where its telemetry goes.
+    """
+
+    def __init__(self, name: str, cdn: str, failing: str, events: str, **providers: Any) -> None:
+        self._events = events
+        self._datafile = CachedConfigManager(url=cdn, name=name, **providers)
+        self._stale = CachedConfigManager(url=failing, name=f"{name}-down", fallback=DATAFILE, **providers)
+        started = BatchEventProcessor(self, batch_size=5, start_on_init=True)
+        full = BatchEventProcessor(self, event_queue=queue.Queue(maxsize=1))
+        self._client, self._full = (
+            instrument(Optimizely(config_manager=self._datafile, event_processor=processor), **providers)
+            for processor in (started, full)
+        )
+        meter_provider = providers.get("meter_provider")
+        self._search = experiment(self._client, "checkout_in_one_page", meter_provider=meter_provider)
+        # Nothing for one_page, which the SDK chooses for some.
+        self._search.variation("three_pages", str, primary=True)
+        self._numbers = itertools.count()
+
+    def dispatch_event(self, event: Any) -> None:
+        """
+        Send a payload, as the SDK asks.
+        """
+        requests.post(self._events, json=event.params, timeout=SECONDS)
+
+    def visit(self, visitors: int = 10) -> None:
+        """
+        Decide for some, and have both datafiles renewed.
+        """
+        for number in itertools.islice(self._numbers, visitors):
+            self._client.create_user_context(f"v{number}").decide("new_checkout")
+            with visitor(f"v{number}"):
+                self._search()
+            self._full.track("order_placed", f"v{number}")
+        self._stale.refresh()
+        self._datafile.refresh()
+
+    def close(self) -> None:
+        """
+        End the threads of both.
+        """
+        self._client.close()
+        self._stale.stop()
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """
+        Nobody is to read of requests.
+        """
+
+
+@contextlib.contextmanager
+def site(name: str, **providers: Any) -> Iterator[Site]:
+    """
+    A site, with its CDN and its endpoint.
+
+    Args:
+        name: The datafile's name.
+        **providers: Where its telemetry goes.
+    """
+    handler = functools.partial(_Files, directory=DATAFILE.parent)
+    with Sink() as sink, http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as cdn:
+        thread = threading.Thread(target=cdn.serve_forever)
+        thread.start()
+        urls = (
+            f"http://127.0.0.1:{cdn.server_port}/{DATAFILE.name}",
+            f"{sink.url}/status/503",
+            f"{sink.url}/v1/events",
+        )
+        try:
+            with contextlib.closing(Site(name, *urls, **providers)) as made:
+                yield made
+        finally:
+            cdn.shutdown()
+            thread.join()
 
 
 class Telemetry(NamedTuple):

@@ -122,6 +122,7 @@ COLOURS: Final[Mapping[str, Mapping[str, str]]] = {
 """By legend, of its series: of one by its name, or in shades of all whose names fit a pattern. All others have Grafana's own."""
 
 PAYLOADS_A_SECOND: Final = "suffix:payloads/s"
+EVENTS_A_SECOND: Final = "suffix:events/s"
 SETTLED: Final = "wirewitness_ledger_settled_total"
 OF_JOB: Final = 'job=~"$job"'
 OF: Final = 'job=~"$job", dispatcher_name=~"$dispatcher"'
@@ -136,8 +137,8 @@ def _rate(metric: str, *more: str, of: str = OF) -> str:
     return f"rate({_of(metric, *more, of=of)}[$__rate_interval])"
 
 
-def _in_range(metric: str, *more: str) -> str:
-    return f"increase({_of(metric, *more)}[$__range])"
+def _in_range(metric: str, *more: str, of: str = OF) -> str:
+    return f"increase({_of(metric, *more, of=of)}[$__range])"
 
 
 def _quantiles(metric: str, of: str = OF) -> tuple[Query, ...]:
@@ -426,6 +427,11 @@ STATE: Final = (
     ),
 )
 
+_EVENTS_SETTLED, _MADE = "wirewitness_events_settled_total", "wirewitness_decisions_total"
+_UNDISPATCHED = 'outcome!="dispatched"'
+_LOST_EVENTS = ("WirewitnessEventsDropped", "WirewitnessEventsAbandoned")
+_OF_FLAG = 'job=~"$job", flag=~"$flag"'
+_OF_DATAFILE = {"wirewitness.datafile.name": "datafile"}
 _DROPPED, _AS_DISPATCHER = 'outcome="dropped"', 'job=~"$job", dispatcher_name=~"$outbox"'
 
 QUEUE: Final = (
@@ -440,6 +446,16 @@ QUEUE: Final = (
         "Payloads queued, and how many there can be. A full outbox drops.",
         ("WirewitnessOutboxNearlyFull",),
         drill={"wirewitness.dispatcher.name": "outbox"},
+    ),
+    Panel(
+        "How full",
+        "timeseries",
+        "percentunit",
+        (Query(f"max by (outbox) ({_of('wirewitness_outbox_utilization', of=OF_OUTBOX)})", "{{outbox}}"),),
+        "Of the payloads or the bytes that it takes, whichever is nearer to its bound.",
+        ("WirewitnessOutboxNearlyFull",),
+        drill={"wirewitness.dispatcher.name": "outbox"},
+        steps=((None, GREEN), (0.8, ORANGE), (1, VERMILION)),
     ),
     Panel(
         "Age of the oldest payload",
@@ -485,7 +501,175 @@ QUEUE: Final = (
         ("WirewitnessPayloadsDropped",),
         tags={"wirewitness.outcome": "dropped"},
         drill={"wirewitness.dispatcher.name": "dispatcher_name", "wirewitness.reason": "reason"},
-        width=24,
+    ),
+)
+
+EVENTS: Final = (
+    Panel(
+        "Events taken",
+        "timeseries",
+        EVENTS_A_SECOND,
+        (Query(f"sum by (processor) ({_rate('wirewitness_events_accepted_total', of=OF_JOB)})", "{{processor}}"),),
+        "User events a second that the SDK's event processors were given, of instrumented clients; ODP's are shown as a processor.",
+        _LOST_EVENTS,
+        width=6,
+    ),
+    Panel(
+        "Events by their end",
+        "stacked",
+        EVENTS_A_SECOND,
+        (Query(f"sum by (outcome) ({_rate(_EVENTS_SETTLED, of=OF_JOB)})", "{{outcome}}"),),
+        "What came of them: dispatched ones went to the event dispatcher in a payload; dropped and abandoned ones are lost.",
+        _LOST_EVENTS,
+        width=6,
+    ),
+    Panel(
+        "Events lost in this time range",
+        "bargauge",
+        "suffix:events",
+        (
+            Query(
+                f"sum by (processor, outcome) ({_in_range(_EVENTS_SETTLED, _UNDISPATCHED, of=OF_JOB)})",
+                "{{processor}}: {{outcome}}",
+                instant=True,
+            ),
+        ),
+        "dropped: the queue was full, or the processor stopped. abandoned: still in it when it gave up. No dispatcher saw either.",
+        _LOST_EVENTS,
+        width=6,
+        decimals=0,
+        steps=((None, GREEN), (0.5, VERMILION)),
+    ),
+    Panel(
+        "Events waiting",
+        "timeseries",
+        "suffix:events",
+        (Query(f"sum by (processor) ({_of('wirewitness_events_pending', of=OF_JOB)})", "{{processor}}"),),
+        "What the processors hold for their next batch.",
+        _LOST_EVENTS,
+        width=6,
+    ),
+)
+
+DECISIONS: Final = (
+    Panel(
+        "Decisions by variation",
+        "stacked",
+        "suffix:decisions/s",
+        (Query(f"sum by (flag, variation) ({_rate(_MADE, of=_OF_FLAG)})", "{{flag}}: {{variation}}"),),
+        "What the SDK decided. Without a variation: the flag is off for that user. A variation that vanishes is a flag that somebody "
+        "has changed, or a datafile that is not the one meant.",
+        ("WirewitnessDatafileRevisionsDiffer", "WirewitnessDatafileFallbackServed"),
+    ),
+    Panel(
+        "Decisions by reason",
+        "stacked",
+        "suffix:decisions/s",
+        (Query(f"sum by (reason) ({_rate(_MADE, of=_OF_FLAG)})", "{{reason}}"),),
+        "Why, in the words of OpenTelemetry's conventions for feature flags.",
+        ("WirewitnessDatafileRevisionsDiffer", "WirewitnessDatafileFallbackServed"),
+    ),
+    Panel(
+        "Variations served",
+        "stacked",
+        "suffix:visits/s",
+        (
+            Query(
+                f"sum by (experiment, variation, chosen) ({_rate('wirewitness_experiment_served_total', of=OF_JOB)}) > 0",
+                "{{experiment}}: {{variation}}, by {{chosen}}",
+            ),
+        ),
+        "What experiments ran. By primary: nobody chose, or what was chosen could not be run. Empty while none runs.",
+        ("WirewitnessExperimentVariationMissing",),
+    ),
+    Panel(
+        "Visits that did not get what was asked for",
+        "stacked",
+        "suffix:visits/s",
+        (
+            Query(
+                f"sum by (experiment, reason) ({_rate('wirewitness_experiment_faults_total', of=OF_JOB)}) > 0",
+                "{{experiment}}: {{reason}}",
+            ),
+        ),
+        "unknown_variation: the SDK chose one that the code has no callable for. Empty while all is well.",
+        ("WirewitnessExperimentVariationMissing",),
+    ),
+)
+
+DATAFILE: Final = (
+    Panel(
+        "Age",
+        "timeseries",
+        "s",
+        (Query(f"max by (datafile) ({_of('wirewitness_datafile_age_seconds', of=OF_JOB)})", "{{datafile}}"),),
+        "Since the CDN was last known to have what is served; of the worst instance.",
+        ("WirewitnessDatafileStale",),
+        drill=_OF_DATAFILE,
+        width=8,
+        steps=((None, GREEN), (3600, VERMILION)),
+    ),
+    Panel(
+        "Instances by source",
+        "stacked",
+        "suffix:instances",
+        (Query(f"sum by (source) ({_of('wirewitness_datafile_source', of=OF_JOB)}) > 0", "{{source}}"),),
+        "Where what they serve has come from. fallback: no fetch ever succeeded there. none: there is no datafile at all, and nothing is decided.",
+        ("WirewitnessDatafileFallbackServed",),
+        width=8,
+    ),
+    Panel(
+        "Revision",
+        "timeseries",
+        "none",
+        (
+            Query(f"max by (datafile) ({_of('wirewitness_datafile_revision', of=OF_JOB)})", "{{datafile}}: newest"),
+            Query(f"min by (datafile) ({_of('wirewitness_datafile_revision', of=OF_JOB)})", "{{datafile}}: oldest"),
+        ),
+        "The revision that instances decide by: where the lines part, they do not agree.",
+        ("WirewitnessDatafileRevisionsDiffer",),
+        drill=_OF_DATAFILE,
+        width=8,
+    ),
+    Panel(
+        "Fetch duration",
+        "timeseries",
+        "s",
+        _quantiles("wirewitness_datafile_fetch_duration_seconds", OF_JOB),
+        "From a fetch's begin to its end: half, nine of ten and 99 of 100 took at most this long. No decision waits for it.",
+        ("WirewitnessDatafileFetchFailing",),
+        exemplars=True,
+        width=8,
+    ),
+    Panel(
+        "Fetches by outcome",
+        "stacked",
+        "suffix:fetches/s",
+        (
+            Query(
+                f"sum by (outcome) ({_rate('wirewitness_datafile_fetch_duration_seconds_count', of=OF_JOB)})",
+                "{{outcome}}",
+            ),
+        ),
+        "updated: another datafile came. unchanged: it is the one that is served. failed: what was served before is served on.",
+        ("WirewitnessDatafileFetchFailing",),
+        drill={"wirewitness.datafile.outcome": "outcome"},
+        width=8,
+    ),
+    Panel(
+        "Faults by reason",
+        "stacked",
+        "suffix:faults/s",
+        (
+            Query(
+                f"sum by (datafile, reason) ({_rate('wirewitness_datafile_faults_total', of=OF_JOB)}) > 0",
+                "{{datafile}}: {{reason}}",
+            ),
+        ),
+        "What is wrong with fetches, or with what they brought. Empty while nothing is.",
+        ("WirewitnessDatafileInvalid", "WirewitnessDatafileFetchFailing"),
+        drill={**_OF_DATAFILE, "wirewitness.reason": "reason"},
+        width=8,
     ),
 )
 
@@ -509,4 +693,19 @@ OUTBOX: Final = Page(
     (("outbox", "Outbox", "wirewitness_outbox_size", "outbox"),),
     {"Does the queue drain?": QUEUE},
 )
-PAGES: Final[Mapping[str, Page]] = {"overview.json": OVERVIEW, "outbox.json": OUTBOX}
+OPTIMIZELY: Final = Page(
+    "wirewitness-optimizely",
+    "wirewitness: Optimizely",
+    "What surrounds the dispatcher: the events before it, the decisions that they tell of, and the datafile that decides.",
+    (("flag", "Flag", "wirewitness_decisions_total", "flag"),),
+    {
+        "Do events reach the dispatcher?": EVENTS,
+        "What is decided?": DECISIONS,
+        "Is the datafile fresh?": DATAFILE,
+    },
+)
+PAGES: Final[Mapping[str, Page]] = {
+    "overview.json": OVERVIEW,
+    "outbox.json": OUTBOX,
+    "optimizely.json": OPTIMIZELY,
+}

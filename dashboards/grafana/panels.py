@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 HERE: Final = Path(__file__).resolve().parent
 
-EVERYTHING: Final[Mapping[str, str]] = {"job": ".*", "dispatcher": ".*", "outbox": ".*"}
+EVERYTHING: Final[Mapping[str, str]] = {"job": ".*", "dispatcher": ".*", "outbox": ".*", "flag": ".*"}
 """What Grafana puts in the place of the variables when All is chosen."""
 
 
@@ -81,7 +81,7 @@ def targets(interval: str = "1m", within: str = "1h", **variables: str) -> Itera
     Args:
         interval: ``$__rate_interval``.
         within: ``$__range``.
-        **variables: ``job``, ``dispatcher`` and ``outbox``, regular expressions; by default all.
+        **variables: ``job``, ``dispatcher``, ``outbox`` and ``flag``, regular expressions; by default all.
     """
     chosen = {**EVERYTHING, **variables, "__rate_interval": interval, "__range": within}
     for name, page in dashboards().items():

@@ -102,8 +102,8 @@ def test_a_page_has_the_variables_that_its_panels_links_and_alerts_use(page):
 
 
 def alerts():
-    rules = yaml.safe_load((DASHBOARDS / "rules" / "alerts.yml").read_text())
-    return [rule for group in rules["groups"] for rule in group["rules"]]
+    files = [yaml.safe_load(path.read_text()) for path in (DASHBOARDS / "rules").glob("*.yml")]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"] if "alert" in rule]
 
 
 def alert_links():
@@ -262,12 +262,13 @@ def run(request, jaeger, tmp_path_factory):
             stack.started([server], folder),
             traffic.shop(made.name, **to.providers) as shop,
             traffic.queues(made.name, **to.providers) as queues,
+            traffic.site(made.name, **to.providers) as site,
         ):
             eventually(lambda: made.counted("wirewitness_ledger_settled_total"))
-            queues.dispatch()
-            made.dispatch(shop)
-            queues.dispatch()
-            made.dispatch(shop)
+            for _ in range(2):
+                queues.dispatch()
+                site.visit()
+                made.dispatch(shop)
             yield made
 
 
@@ -382,6 +383,40 @@ def test_the_panels_of_outboxes_tell_which_is_well_which_is_down_and_which_is_fu
     eventually(lambda: of_outbox(run, "down", age)[0] > first > 0)
 
 
+def of_site(run, title):
+    """
+    What a panel of Optimizely's page says of the run's site, by its legend.
+    """
+    asked = [one for one in panels.targets("10m", "10m", job=run.job) if one.dashboard == "optimizely.json"]
+    return {
+        re.sub(r"\{\{(\w+)\}\}", lambda name: labels.get(name[1], ""), one.target["legendFormat"]): value  # noqa: B023
+        for one in asked
+        if one.panel["title"] == title
+        for labels, value in run.prometheus.query(panels.counted(one.expr))
+    }
+
+
+def test_the_panels_of_optimizely_tell_what_was_lost_what_was_decided_and_which_datafile_is_stale(run):
+    # Twenty visitors were given two decisions each by one client, and bought something by another, whose queue takes one.
+    eventually(lambda: of_site(run, "Events taken")["BatchEventProcessor"] >= 60)
+    taken, ends = of_site(run, "Events taken"), of_site(run, "Events by their end")
+    waiting = of_site(run, "Events waiting")["BatchEventProcessor"]
+    assert taken["BatchEventProcessor"] == ends["dispatched"] + ends["dropped"] + ends["abandoned"] + waiting
+    assert of_site(run, "Events lost in this time range")["BatchEventProcessor: dropped"] >= 19
+    assert sum(of_site(run, "Decisions by variation").values()) >= 20
+    served = of_site(run, "Variations served")
+    assert served["checkout_in_one_page: three_pages, by sdk"] > 0
+    slips = of_site(run, "Visits that did not get what was asked for")
+    assert (
+        served["checkout_in_one_page: three_pages, by primary"] == slips["checkout_in_one_page: unknown_variation"] > 0
+    )
+    faults, down = of_site(run, "Faults by reason"), f"{run.name}-down"
+    assert faults[f"{down}: status"] > 0
+    assert of_site(run, "Age").keys() == {run.name, down}
+    assert of_site(run, "Instances by source") == {"cdn": 1, "fallback": 1}
+    assert len(set(of_site(run, "Revision").values())) == 1
+
+
 def test_the_variables_offer_the_run(run):
     page = variables(PAGES["overview.json"])
     label = re.compile(r"label_values\((.+), (\w+)\)")
@@ -426,7 +461,9 @@ def test_a_series_link_finds_traces_in_jaeger_where_it_has_grown(run, panel):
         if target.panel["title"] != panel["title"]:
             continue
         for labels, value in run.prometheus.query(target.expr):
-            if value > 0 and wanted <= set(labels):
+            # A process shows all its datafiles on every provider: other tests' too, whose spans went elsewhere.
+            of_run = labels.get("datafile", run.name).startswith(run.name)
+            if value > 0 and of_run and wanted <= set(labels):
                 of = {f"__field.labels.{name}": labels[name] for name in wanted}
                 eventually(lambda of=of: found(run, panels.filled(link["url"], **of)), 20)
 
@@ -487,7 +524,7 @@ def texts(figure):
     return {text.get_text() for text in figure.texts}
 
 
-@pytest.mark.parametrize("name", ["overview", "outbox"])
+@pytest.mark.parametrize("name", ["overview", "outbox", "optimizely"])
 def test_a_picture_has_every_panel_of_its_page(run, pictures, name):
     page = PAGES[f"{name}.json"]
     # A step behind now, so that the last scrape is in.
@@ -502,7 +539,7 @@ def empty_in(figure):
     return sum(text.get_text() == "no data" for axes in figure.axes for text in axes.texts)
 
 
-@pytest.mark.parametrize("name", ["overview", "outbox"])
+@pytest.mark.parametrize("name", ["overview", "outbox", "optimizely"])
 def test_a_picture_of_nothing_says_so(pictures, name):
     page = PAGES[f"{name}.json"]
     flat = [pictures.Series(bound, [0.0, 1.0], [0.0, 0.0]) for bound in ("0.5", "+Inf")]
@@ -532,15 +569,14 @@ def test_a_picture_of_a_trace_marks_exactly_its_failed_exchanges_with_a_word(run
     assert sum("FAILED" in text.get_text() for text in axes.texts) == 2
 
 
-@pytest.mark.parametrize("name", ["overview", "outbox", "trace"])
+@pytest.mark.parametrize("name", ["overview", "outbox", "optimizely", "trace"])
 def test_a_picture_is_written(run, pictures, tmp_path, name):
     file = tmp_path / "picture.png"
-    if name == "overview":
-        pictures.draw_overview(run.prometheus.url, run.began, time.time(), file)
-    elif name == "outbox":
-        pictures.draw_outbox(run.prometheus.url, run.began, time.time(), file, f"{run.name}-.*")
-    else:
+    if name == "trace":
         pictures.draw_trace(run.jaeger.url, run.name, file)
+    else:
+        within = (run.began, time.time())
+        pictures.draw_page(f"{name}.json", "a run", run.prometheus.url, within, file=file, job=run.job)
     assert file.read_bytes().startswith(b"\x89PNG")
 
 

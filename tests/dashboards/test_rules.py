@@ -43,7 +43,6 @@ def test_a_recording_rule_s_level_names_the_labels_that_it_leaves():
     by = {
         "job_dispatcher": "job, dispatcher_name",
         "job_flag_variation": "job, flag, variation",
-        "job_instance_outbox": "job, instance, outbox",
         "job_processor": "job, processor",
     }
     for rule in rules("record"):

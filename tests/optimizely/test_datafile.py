@@ -4,6 +4,7 @@ The datafile is served from memory, renewed behind everybody's back, and never r
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import threading
@@ -392,6 +393,18 @@ def test_a_stopped_one_serves_on_and_asks_no_more(cdn, manage):
     assert manager.get_config().revision == "7"
     assert not manager._refresher._thread.is_alive()
     assert len(cdn.requests) == asked
+
+
+def test_one_that_was_stopped_grows_no_older_in_metrics_and_its_successor_is_shown(manage, seen):
+    of = {"datafile": "replaced"}
+    first = manage(name="replaced")
+    assert first.get_config() is not None
+    first._held = dataclasses.replace(first._held, confirmed=0.0)
+    assert seen.value("wirewitness.datafile.age", **of) > 1000
+    first.stop()
+    assert manage(name="replaced").get_config() is not None
+    assert seen.value("wirewitness.datafile.age", **of) < 1000
+    assert seen.value("wirewitness.datafile.source", source="cdn", **of) == 1
 
 
 def test_stopping_ends_a_fetch_that_goes_on_and_tells_nobody(cdn, manage, fetches):

@@ -16,7 +16,17 @@ from outbox_events import FAST, event
 
 from wirewitness import Outcome, Reason, Verdict, testing, witness
 from wirewitness.errors import ConfigurationError
-from wirewitness.outbox import Block, Breakers, HttpSender, InnerSender, MemorySpool, Outbox, RetryPolicy, Spill
+from wirewitness.outbox import (
+    Block,
+    Breakers,
+    HttpSender,
+    InnerSender,
+    MemorySpool,
+    Outbox,
+    RetryPolicy,
+    Spill,
+    SqliteSpool,
+)
 
 
 DATAFILE = (Path(__file__).parents[2] / "examples" / "datafile.json").read_text(encoding="utf-8")
@@ -333,6 +343,34 @@ def test_a_closed_outbox_drops_and_says_so(make, sink):
     outbox("POST", f"{sink.url}/v1/events", PAYLOAD)
     assert counts(outbox) == {Outcome.DELIVERED: 1, Outcome.DROPPED: 1}
     assert outbox.ledger.book().settled[Outcome.DROPPED, Reason.SHUTDOWN] == 1
+
+
+class Forgetful:
+    """
+    A sender that takes messages, and never says a word of them.
+    """
+
+    threads = 1
+
+    def __init__(self):
+        self.has_one = threading.Event()
+
+    def run(self, desk):
+        while (messages := desk.take(1, None)) is not None:
+            if messages:
+                self.has_one.set()
+
+
+def test_closing_reports_what_is_kept_on_disk_for_the_next_process(make, sink, tmp_path):
+    sender = Forgetful()
+    outbox = make(sender, spool=SqliteSpool(tmp_path / "events.db"))
+    outbox("POST", f"{sink.url}/v1/events", PAYLOAD)
+    assert sender.has_one.wait(5.0)
+    remains = outbox.close(0.1)
+    assert (remains.remaining, remains.kept, remains.lost) == (1, 1, 0)
+    second = make(spool=SqliteSpool(tmp_path / "events.db"))
+    assert second.flush(10.0).empty
+    assert sink.wait_for(1)
 
 
 def test_closing_reports_what_was_lost_with_the_memory(make, unused_port):

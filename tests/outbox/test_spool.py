@@ -72,7 +72,7 @@ def test_messages_are_claimed_in_the_order_in_which_they_were_put():
 def test_what_is_acknowledged_is_gone_and_leaves_its_room():
     spool, messages = filled("a.example", "a.example", most=2)
     spool.ack(spool.claim(1, 0.0))
-    assert spool.stats() == SpoolStats(size=1, bytes=messages[1].size, capacity=2, oldest_ns=2)
+    assert spool.stats() == SpoolStats(size=1, bytes=messages[1].size, capacity=2, bytes_capacity=64 << 20, oldest_ns=2)
     assert spool.put(message()) is None
     assert spool.put(message()) is Reason.QUEUE_FULL
 
@@ -201,7 +201,9 @@ def test_the_oldest_of_all_origins_is_taken_out():
     spool, messages = filled("a.example", "b.example", "a.example")
     spool.claim(1, 0.0)
     assert [spool.evict(), spool.evict()] == messages[1:]
-    assert spool.stats() == SpoolStats(size=1, claimed=1, bytes=messages[0].size, capacity=10_000, oldest_ns=1)
+    assert spool.stats() == SpoolStats(
+        size=1, claimed=1, bytes=messages[0].size, capacity=10_000, bytes_capacity=64 << 20, oldest_ns=1
+    )
 
 
 def test_what_was_put_back_is_older_than_what_nobody_has_had():
@@ -225,6 +227,18 @@ def test_what_is_claimed_is_never_taken_out():
     assert spool.evict() is None
 
 
+@pytest.mark.parametrize(
+    ("options", "utilization"), [({"most": 8}, 0.25), ({"most_bytes": 4 * (OVERHEAD + 2)}, 0.5), ({"most": 2}, 1.0)]
+)
+def test_how_full_it_is_goes_by_the_bound_that_is_nearer(options, utilization):
+    spool, _ = filled("a.example", "a.example", **options)
+    assert spool.stats().utilization == utilization
+
+
+def test_a_spool_that_tells_no_bounds_tells_no_utilization():
+    assert SpoolStats(size=3, bytes=100).utilization == 0.0
+
+
 # Dead letters.
 
 
@@ -233,7 +247,7 @@ def test_a_buried_message_is_a_dead_letter_and_takes_no_room_of_the_living():
     spool.claim(1, 0.0)
     spool.bury(messages[0], "status_4xx")
     assert spool.dead_letters() == [(messages[0], "status_4xx")]
-    assert spool.stats() == SpoolStats(capacity=1, dead=1)
+    assert spool.stats() == SpoolStats(capacity=1, bytes_capacity=64 << 20, dead=1)
     assert spool.put(message()) is None
 
 
@@ -255,7 +269,7 @@ def test_closing_gives_back_all_that_is_lost_and_nothing_is_given_afterwards():
     spool.retry_at(first, 0.0)
     spool.ack([first])
     assert (spool.claim(9, LONG_AFTER), spool.evict(), spool.next_due()) == ([], None, None)
-    assert spool.stats() == SpoolStats(capacity=10_000)
+    assert spool.stats() == SpoolStats(capacity=10_000, bytes_capacity=64 << 20)
     assert spool.close() == []
 
 
@@ -266,7 +280,7 @@ def test_a_forked_child_s_spool_holds_nothing_even_where_the_lock_is_held():
     thread.join()
     spool.abandon()
     assert spool.start() == 0
-    assert spool.stats() == SpoolStats(capacity=1)
+    assert spool.stats() == SpoolStats(capacity=1, bytes_capacity=64 << 20)
     assert spool.put(message()) is None
 
 
@@ -316,7 +330,7 @@ def test_of_eight_threads_none_loses_a_message_and_no_two_have_the_same():
             done.result()
     assert twice == []
     assert delivered == {b"%d-%d" % (n, s): 1 for n in range(producers) for s in range(each)}
-    assert spool.stats() == SpoolStats(capacity=500)
+    assert spool.stats() == SpoolStats(capacity=500, bytes_capacity=64 << 20)
 
 
 # A thread that enters again: a signal handler's or a finalizer's put, inside another operation.
@@ -623,6 +637,7 @@ class MemorySpoolModel(RuleBasedStateMachine):
             later=len(self.later),
             bytes=self.bytes,
             capacity=self.MOST,
+            bytes_capacity=self.MOST_BYTES,
             oldest_ns=min(self.held, default=None),
             dead=len(self.dead),
         )

@@ -23,7 +23,6 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from wirewitness import HttpSender, MemorySpool, Outbox, RetryPolicy, SqliteSpool, witness
 from wirewitness.outbox import Breakers
-from wirewitness.outbox.spool import SpoolStats
 
 
 FAST = RetryPolicy(attempts=3, base=0.01, ceiling=0.02)
@@ -122,7 +121,10 @@ def test_every_attempt_has_a_span_and_only_the_last_failure_is_an_error(make, se
     attempts = named(seen, "dispatch queue")
     assert [span.status.status_code for span in attempts] == [StatusCode.UNSET, StatusCode.UNSET, StatusCode.ERROR]
     assert [span.status.status_code for span in named(seen, "POST")] == [StatusCode.ERROR] * 3
-    assert len(named(seen, "accept queue")) == 1
+    accepted = seen.span("accept queue")
+    waits = [(span.start_time - accepted.start_time) / 1e9 for span in attempts]
+    assert waits == sorted(waits)
+    assert [span.attributes["wirewitness.queue.wait"] for span in attempts] == pytest.approx(waits)
 
 
 def test_a_retry_that_succeeds_leaves_no_error_on_a_dispatch(make, seen, sink):
@@ -148,10 +150,10 @@ def test_the_gauges_are_there_from_construction(make, seen):
     make(spool=MemorySpool(most=7))
     points = seen.collect()
     read = {name: points(f"wirewitness.outbox.{name}", outbox="queue")[0].value for name in GAUGES}
-    assert read == {"size": 0, "capacity": 7, "oldest.age": 0.0, "circuit.state": 0}
+    assert read == {"size": 0, "capacity": 7, "utilization": 0.0, "oldest.age": 0.0, "circuit.state": 0}
 
 
-GAUGES = ("size", "capacity", "oldest.age", "circuit.state")
+GAUGES = ("size", "capacity", "utilization", "oldest.age", "circuit.state")
 
 
 def test_the_gauges_tell_of_an_endpoint_that_is_down(make, seen, unused_port):
@@ -173,7 +175,7 @@ def test_the_gauges_tell_of_an_outbox_that_is_full(make, seen):
         outbox("POST", "http://127.0.0.1:9/", {"n": number})
     sender.has_one.wait(PATIENCE)
     points = seen.collect()
-    assert [points(f"wirewitness.outbox.{name}", outbox="queue")[0].value for name in GAUGES[:2]] == [3, 3]
+    assert [points(f"wirewitness.outbox.{name}", outbox="queue")[0].value for name in GAUGES[:3]] == [3, 3, 1.0]
     assert pending(points) == {"queued": 2, "in_flight": 1, "awaiting_evidence": 0}
     dropped = points("wirewitness.ledger.settled", **{"dispatcher.name": "queue", "reason": "queue_full"})
     assert [point.value for point in dropped] == [2]
@@ -301,6 +303,7 @@ def test_two_outboxes_of_one_name_add_up(make, seen):
     points = seen.collect()
     assert points("wirewitness.outbox.size", outbox="queue")[0].value == 2
     assert points("wirewitness.outbox.capacity", outbox="queue")[0].value == 10
+    assert points("wirewitness.outbox.utilization", outbox="queue")[0].value == 0.2
     for sender in senders:
         sender.release.set()
 
@@ -320,8 +323,8 @@ def test_a_forked_child_shows_nothing_of_the_parents(make, seen):
         book = points("wirewitness.ledger.accepted", **{"dispatcher.name": "forked"})
         return [gauges, [point.value for point in book]]
 
-    assert in_child(shown) == [[0, 10_000, 0.0, 0], [0]]
-    assert in_child(lambda: outbox.spool.stats() == SpoolStats(capacity=10_000))
+    assert in_child(shown) == [[0, 10_000, 0.0, 0.0, 0], [0]]
+    assert in_child(lambda: outbox.spool.stats() == MemorySpool().stats())
     (size, *_), accepted = shown()
     assert (size, accepted) == (3, [3])
     sender.release.set()

@@ -188,8 +188,9 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
 
     def stop(self) -> None:
         """
-        Renew it no more, as ``Optimizely.close()`` asks. What is held is served on.
+        Renew it no more, as ``Optimizely.close()`` asks. What is held is served on, and shown no more.
         """
+        self._telemetry.stopped(self)
         self._waits = False
         self._refresher.stop(self._supply.abort)
 

@@ -217,7 +217,8 @@ class Desk:
         self._tell_breaker(attempt)
         decision = self._decision(attempt)
         retry = decision.delay if decision.action is Action.RETRY else None
-        span = self._telemetry.attempted(dispatch, settlement, message.context, retry=retry)
+        waited = max(0.0, (dispatch.started_ns - message.accepted_ns) / 1e9)
+        span = self._telemetry.attempted(dispatch, settlement, message.context, waited=waited, retry=retry)
         if decision.action is Action.RETRY:
             message.attempts += 1
             self._ledger.requeue(1, attempt.exchanges)
@@ -272,7 +273,7 @@ class Desk:
         dispatch = record_of(self._name, message, self)
         dispatch.duration = max(0.0, (steady_ns() - message.accepted_ns) / 1e9)
         dispatch.end(settlement, ())
-        span = self._telemetry.attempted(dispatch, settlement, message.context, retry=None)
+        span = self._telemetry.attempted(dispatch, settlement, message.context, waited=dispatch.duration, retry=None)
         self._telemetry.ended(len(message.body), dispatch.duration, settlement, span)
         self._tell(dispatch, settlement)
 

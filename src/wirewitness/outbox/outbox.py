@@ -244,7 +244,7 @@ class Outbox:
         """
         stats = self.spool.stats()
         age = 0.0 if stats.oldest_ns is None else max(0.0, (steady_ns() - stats.oldest_ns) / 1e9)
-        return Gauges(stats.size, stats.capacity, age, self._breakers.state(time.monotonic()))
+        return Gauges(stats.size, stats.capacity, stats.utilization, age, self._breakers.state(time.monotonic()))
 
     def flush(self, timeout: float = 10.0) -> Remains:
         """
@@ -296,7 +296,9 @@ class Outbox:
         before = self._remains()
         lost = self._desk.lose(self.spool.close())
         die(self)
-        return Remains(before.remaining - lost, before.why, before.kept, lost, before.dead)
+        # What closing a spool doesn't give back, it has written.
+        kept = before.remaining - lost
+        return Remains(kept, before.why, kept, lost, before.dead)
 
     def __enter__(self) -> Self:
         return self

@@ -262,6 +262,7 @@ class SpillingSpool:
             later=one.later + two.later,
             bytes=one.bytes + two.bytes,
             capacity=one.capacity + two.capacity,
+            bytes_capacity=one.bytes_capacity + two.bytes_capacity,
             oldest_ns=min(oldest, default=None),
             dead=one.dead + two.dead,
             durable=one.durable + two.durable,

@@ -30,6 +30,7 @@ class SpoolStats:
         later: How many of them are due later, for a retry.
         bytes: Their bytes, as the bounds reckon them.
         capacity: The most messages that it takes.
+        bytes_capacity: The most bytes that it takes.
         oldest_ns: When the oldest was accepted, Unix nanoseconds; None if there's none.
         dead: Dead letters.
         durable: How many of ``size`` are on disk.
@@ -41,10 +42,19 @@ class SpoolStats:
     later: int = 0
     bytes: int = 0
     capacity: int = 0
+    bytes_capacity: int = 0
     oldest_ns: int | None = None
     dead: int = 0
     durable: int = 0
     faults: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def utilization(self) -> float:
+        """
+        How full it is: of the messages that it takes or of the bytes, whichever is nearer to its bound. 1 is full.
+        """
+        bounds = ((self.size, self.capacity), (self.bytes, self.bytes_capacity))
+        return max([held / most for held, most in bounds if most], default=0.0)
 
 
 class Spool(Protocol):
@@ -496,6 +506,7 @@ class MemorySpool:
                 later=shelf.later,
                 bytes=shelf.bytes,
                 capacity=self.most,
+                bytes_capacity=self.most_bytes,
                 oldest_ns=shelf.oldest_ns,
                 dead=len(self._dead),
             )

@@ -145,7 +145,7 @@ class Measured(Protocol):
 
 class _Datafiles:
     """
-    The cached datafiles of this process that still live.
+    The cached datafiles of this process that still live and haven't been stopped.
     """
 
     def __init__(self) -> None:
@@ -158,6 +158,10 @@ class _Datafiles:
     def add(self, datafile: Measured) -> None:
         with self._lock:
             self._living.add(datafile)
+
+    def discard(self, datafile: Measured) -> None:
+        with self._lock:
+            self._living.discard(datafile)
 
     def gauges(self) -> dict[str, list[Gauges]]:
         with self._lock:
@@ -257,6 +261,13 @@ class DatafileTelemetry:
             if fault is not Fault.NONE:
                 _FAULTS.declare(self._name, fault.value)
         _DATAFILES.add(datafile)
+
+    @staticmethod
+    def stopped(datafile: Measured) -> None:
+        """
+        It's renewed no more: its age is nobody's trouble.
+        """
+        _DATAFILES.discard(datafile)
 
     def renew(self) -> None:
         """

@@ -37,12 +37,14 @@ class Gauges(NamedTuple):
     Attributes:
         size: Payloads that it holds.
         capacity: How many it can hold.
+        utilization: How full it is, of its payloads' or its bytes' bound, whichever is nearer; 1 is full.
         oldest_age: Seconds since the oldest was accepted; 0 if there's none.
         circuit_state: The worst of its circuits: 0 closed, 1 half-open, 2 open.
     """
 
     size: int
     capacity: int
+    utilization: float
     oldest_age: float
     circuit_state: int
 
@@ -130,6 +132,13 @@ def _observe(meter: Meter) -> None:
     counted, gauge, seen = meter.create_observable_up_down_counter, meter.create_observable_gauge, _OUTBOXES.observe
     counted(f"{SCOPE}.outbox.size", [seen(lambda of: of.size, sum)], "{payload}", "Payloads held")
     counted(f"{SCOPE}.outbox.capacity", [seen(lambda of: of.capacity, sum)], "{payload}", "Payloads that can be held")
+    gauge(
+        f"{SCOPE}.outbox.utilization",
+        [seen(lambda of: of.utilization, max)],
+        # Without a unit it has one name by both metrics paths: only a collector makes _ratio of "1".
+        "",
+        "How full it is, by payloads or by bytes, whichever is nearer to its bound",
+    )
     gauge(f"{SCOPE}.outbox.oldest.age", [seen(lambda of: of.oldest_age, max)], "s", "Age of the oldest payload held")
     gauge(
         f"{SCOPE}.outbox.circuit.state",
@@ -231,7 +240,13 @@ class OutboxTelemetry(Telemetry):
 
     @fail_open("telemetry")
     def attempted(
-        self, dispatch: Dispatch, settlement: Settlement, parent: SpanContext | None, *, retry: float | None
+        self,
+        dispatch: Dispatch,
+        settlement: Settlement,
+        parent: SpanContext | None,
+        *,
+        waited: float,
+        retry: float | None,
     ) -> Context | None:
         """
         An attempt has ended: its spans are written, and its requests' durations recorded.
@@ -240,6 +255,7 @@ class OutboxTelemetry(Telemetry):
             dispatch: The attempt.
             settlement: How it ended.
             parent: The acceptance's span.
+            waited: Seconds from acceptance until it began.
             retry: In how many seconds another will follow; None if none will.
 
         Returns:
@@ -250,6 +266,7 @@ class OutboxTelemetry(Telemetry):
             state = dispatch.trace = self._own_spans.record(dispatch, _spanned(parent))
             if parent is not None:
                 state.span.add_link(parent)
+        state.span.set_attribute("wirewitness.queue.wait", waited)
         span = self._own_spans.settled(dispatch, settlement, state, final=retry is None)
         self._own_metrics.exchanges(dispatch, span)
         if retry is not None:

@@ -327,6 +327,7 @@ class SqliteSpool:
                 later=window.shelf.later,
                 bytes=window.bytes,
                 capacity=self.most,
+                bytes_capacity=self.most_bytes,
                 oldest_ns=window.shelf.oldest_ns,
                 dead=self._buried - pending.buried + pending.dead + (0 if file is None else file.dead),
                 durable=0 if file is None else max(0, size - len(pending) - len(self._calls)),
