@@ -100,7 +100,13 @@ COLOURS: Final[Mapping[str, Mapping[str, str]]] = {
         "failed": VERMILION,
         "dropped": PURPLE,
         "unconfirmed": GREY,
+        # Of events in an event processor, and of fetches.
+        "dispatched": GREEN,
+        "abandoned": ORANGE,
+        "unchanged": GREEN,
+        "updated": BLUE,
     },
+    "{{source}}": {"cdn": GREEN, "file": SKY, "fallback": ORANGE, "none": VERMILION},
     "{{verdict}}": {
         "identical": GREEN,
         "equivalent": SKY,
@@ -512,7 +518,7 @@ EVENTS: Final = (
         (Query(f"sum by (processor) ({_rate('wirewitness_events_accepted_total', of=OF_JOB)})", "{{processor}}"),),
         "User events a second that the SDK's event processors were given, of instrumented clients; ODP's are shown as a processor.",
         _LOST_EVENTS,
-        width=6,
+        width=5,
     ),
     Panel(
         "Events by their end",
@@ -536,7 +542,7 @@ EVENTS: Final = (
         ),
         "dropped: the queue was full, or the processor stopped. abandoned: still in it when it gave up. No dispatcher saw either.",
         _LOST_EVENTS,
-        width=6,
+        width=8,
         decimals=0,
         steps=((None, GREEN), (0.5, VERMILION)),
     ),
@@ -547,7 +553,7 @@ EVENTS: Final = (
         (Query(f"sum by (processor) ({_of('wirewitness_events_pending', of=OF_JOB)})", "{{processor}}"),),
         "What the processors hold for their next batch.",
         _LOST_EVENTS,
-        width=6,
+        width=5,
     ),
 )
 

@@ -288,13 +288,13 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_file(path):
     spool.put(message(1))
     spool.sync(10.0)
     if not os.fork():
+        say("born")
         sys.stdin.read()
         os._exit(0)
-    say("forked")
     os.kill(os.getpid(), 9)
     """
     process = start(script, path)
-    assert process.stdout.readline() == "forked\n"
+    assert process.stdout.readline() == "born\n"
     process.wait(60)
     spool = SqliteSpool(path)
     assert spool.start() == 1
