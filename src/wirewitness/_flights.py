@@ -10,10 +10,11 @@ import threading
 import time
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from wirewitness._current import CURRENT, Dispatch
+from wirewitness.core.exchange import Address
 from wirewitness.core.outcome import Reason
 from wirewitness.core.verdict import Verdict, compare
 
@@ -50,6 +51,7 @@ class Flights:
         self._waiting: OrderedDict[Dispatch, None] = OrderedDict()
         self._waiting_bytes = 0
         self._given_up: OrderedDict[int, None] = OrderedDict()
+        self._redirected = threading.local()
         self._sweeper = _Sweeper(self)
 
     def add(self, dispatch: Dispatch) -> None:
@@ -128,6 +130,21 @@ class Flights:
         dispatch.owner.give_up(dispatch, reason)
         # Its owner forgets what it settles, but neither what it couldn't nor what a parent process will.
         self.discard(dispatch)
+
+    def redirected(self, dispatches: Sequence[Dispatch], to: Address) -> None:
+        """
+        A request for these dispatches was answered by a redirect, which its thread is expected to follow next.
+        """
+        self._redirected.expected = (to, dispatches)
+
+    def following(self, asked: Address) -> list[Dispatch]:
+        """
+        The dispatches whose redirect this thread follows by its next request; none, if that asks for something else.
+
+        A redirect that turned a POST into a GET (RFC 9110 section 15.4) carries no bytes by which it could be known.
+        """
+        to, dispatches = vars(self._redirected).pop("expected", (None, ()))
+        return [dispatch for dispatch in dispatches if to == asked and dispatch.settlement is None]
 
     def was_given_up(self, body: bytes) -> bool:
         """

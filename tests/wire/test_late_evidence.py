@@ -132,6 +132,49 @@ def test_a_threaded_retry_after_a_503_is_delivered_with_both_exchanges(sink, thr
     assert_delivered(sink, dispatch)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_redirect_that_another_thread_follows_without_the_payload_is_found_out(sink, threaded, status):
+    inner = threaded()
+    inner.go.set()
+    with capture() as dispatches:
+        witness(inner, evidence_timeout=0.5).dispatch("POST", f"{sink.url}/redirect/{status}", unique())
+        assert dispatches.wait_for(1)
+    (dispatch,) = dispatches
+    assert [(exchange.method, exchange.status) for exchange in dispatch.exchanges] == [("POST", status), ("GET", 200)]
+    assert (dispatch.outcome, dispatch.verdict, dispatch.reason) == (Outcome.REJECTED, Verdict.ALTERED, Reason.BODY_LOST)
+    assert_agreement(sink, dispatch)
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_that_another_thread_follows_with_the_payload_is_a_delivery(sink, threaded, status):
+    inner = threaded()
+    inner.go.set()
+    with capture() as dispatches:
+        witness(inner).dispatch("POST", f"{sink.url}/redirect/{status}", unique())
+        assert dispatches.wait_for(1)
+    (dispatch,) = dispatches
+    assert [exchange.status for exchange in dispatch.exchanges] == [status, 200]
+    assert ending(dispatch) == DELIVERED
+    assert_agreement(sink, dispatch)
+
+
+def test_a_redirect_that_is_not_followed_takes_no_other_request_of_its_thread(sink, threaded):
+    def send(http_verb, url, params):
+        requests.request(http_verb, url, json=params, allow_redirects=False, timeout=PATIENCE)
+        requests.get(f"{sink.url}/elsewhere", timeout=PATIENCE)
+        requests.get(f"{sink.url}/v1/events", timeout=PATIENCE)
+
+    inner = threaded(send)
+    inner.go.set()
+    with capture() as dispatches:
+        witness(inner, evidence_timeout=0.3).dispatch("POST", f"{sink.url}/redirect/302", unique())
+        assert dispatches.wait_for(1)
+    (dispatch,) = dispatches
+    assert [exchange.status for exchange in dispatch.exchanges] == [302]
+    assert dispatch.outcome is Outcome.REJECTED
+    assert len(sink.requests) == 3
+
+
 def test_a_late_rejection_is_settled_when_no_retry_follows(sink, threaded):
     inner = threaded()
     inner.go.set()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wirewitness._flights import FLIGHTS
 from wirewitness.core.exchange import Address, Exchange, address_of, resolve
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_RECORDED = 64 << 20
 """Bytes of one request that are kept for the verdict; a larger one is ``UNOBSERVED``."""
+
+_REDIRECTS: Final = range(300, 400)  # RFC 9110 section 15.4
 
 RECEIVED_DIGEST_FIELD = "Wirewitness-Received-Digest"
 """Response field in which a receiver may report the SHA-256 of the content it got, in RFC 9530's form."""
@@ -80,12 +82,12 @@ class Recorder:
         self._error: tuple[str, Reason] | None = None
         self.over = False
         self.sending = False
-        self._dispatches = [] if dispatch is None else [dispatch]
         self._duration = 0.0
         self._started_ns = time.time_ns()
         self._clock = time.perf_counter()
-        if dispatch is not None:
-            dispatch.attach(self)
+        self._dispatches = FLIGHTS.following(self._asked()[0]) if dispatch is None else [dispatch]
+        for each in self._dispatches:
+            each.attach(self)
 
     def sent(self, piece: Any) -> None:
         """
@@ -147,6 +149,14 @@ class Recorder:
         self._location = location
         self._received_digest = digest_from_header(received_digest) if received_digest else None
         self._end()
+        if location and status in _REDIRECTS:
+            self._expect_to_be_followed(location)
+
+    def _expect_to_be_followed(self, location: str) -> None:
+        late = [dispatch for dispatch in self._dispatches if not dispatch.open and dispatch.settlement is None]
+        to = resolve(self._asked()[0], location)
+        if late and to is not None:
+            FLIGHTS.redirected(late, to)
 
     def failed(self, error: BaseException) -> None:
         """
