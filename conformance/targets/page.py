@@ -113,6 +113,7 @@ def _disagreements(kept: Sequence[Kept]) -> Iterator[str]:
     if not found:
         yield "Nowhere."
         return
+    yield "A payload is settled by its first success: what a thread of the sender's own sends again afterwards is nobody's.\n"
     yield _row("target", "scenario", "what differs")
     yield _row(*["---"] * 3)
     for name, one in found:

@@ -20,7 +20,7 @@ class _Named(dict):
 
 @pytest.fixture(autouse=True)
 def _names_of_this_test_alone():
-    # From 1.45 on the SDK merges label sets beyond 2000: a whole run of tests has more dispatchers than an application.
+    # From 1.45.2 on the SDK merges label sets beyond 2000: a whole run of tests has more dispatchers than an application.
     earlier = PROCESS._named
     PROCESS._named = _Named(earlier)
     yield

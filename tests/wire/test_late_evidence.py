@@ -141,7 +141,11 @@ def test_a_redirect_that_another_thread_follows_without_the_payload_is_found_out
         assert dispatches.wait_for(1)
     (dispatch,) = dispatches
     assert [(exchange.method, exchange.status) for exchange in dispatch.exchanges] == [("POST", status), ("GET", 200)]
-    assert (dispatch.outcome, dispatch.verdict, dispatch.reason) == (Outcome.REJECTED, Verdict.ALTERED, Reason.BODY_LOST)
+    assert (dispatch.outcome, dispatch.verdict, dispatch.reason) == (
+        Outcome.REJECTED,
+        Verdict.ALTERED,
+        Reason.BODY_LOST,
+    )
     assert_agreement(sink, dispatch)
 
 
