@@ -38,6 +38,7 @@ def judged(name, *requests, said=None, wanted=None):
     [
         ("payload/plain", [request(204)], {}, "pass", "identical"),
         ("payload/plain", [], {}, "fail", "nothing was sent, nobody told"),
+        ("payload/plain", [request(None, complete=False)], {}, "fail", "nothing arrived whole, nobody told"),
         ("payload/plain", [request(204), request(204)], {}, "warn", "sent 2 times"),
         ("payload/plain", [request(204, BODY.replace(b", ", b","))], {}, "warn", "same JSON value"),
         ("payload/plain", [request(204, BODY.replace(b"12001", b"12002"))], {}, "fail", "other bytes"),
@@ -63,6 +64,7 @@ def judged(name, *requests, said=None, wanted=None):
         ("status/404", [], {}, "fail", "nothing was sent"),
         ("status/302", [request(302), request(200, b"", "GET")], {}, "fail", "GET with 0 bytes, answered 200"),
         ("status/302", [request(302), request(200)], {}, "pass", "followed with identical bytes"),
+        ("status/302", [request(302), request(200, BODY + b" ")], {}, "pass", "followed with the payload"),
         ("status/302", [request(302)], {"raised": "HTTPError"}, "pass", "not followed"),
         ("status/302", [request(302)], {}, "warn", "not followed, nobody told"),
         ("status/307", [request(307), request(204, b"")], {}, "fail", "the payload is lost"),

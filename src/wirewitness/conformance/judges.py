@@ -76,7 +76,8 @@ def nothing_arrived(seen: Observation) -> Result:
     """
     The judgement where no request came whole.
     """
-    return failed(f"nothing was sent, {seen.telling or seen.silence}")
+    what = "nothing arrived whole" if seen.requests else "nothing was sent"
+    return failed(f"{what}, {seen.telling or seen.silence}")
 
 
 def intact(_: Scenario, seen: Observation) -> Result:
@@ -219,7 +220,8 @@ def redirected(_: Scenario, seen: Observation) -> Result:
         request = f"{bad.method} with {len(bad.body)} bytes, answered {bad.status}"
         return failed(f"answered {first.status}, followed by {request}: the payload is lost")
     if later:
-        return passed(f"answered {first.status}, followed with identical bytes")
+        same = {request.body for request in later} == {first.body}
+        return passed(f"answered {first.status}, followed with {'identical bytes' if same else 'the payload'}")
     if seen.telling:
         return passed(f"answered {first.status}, not followed, {seen.telling}")
     return warned(f"answered {first.status}, not followed, {seen.silence}")
