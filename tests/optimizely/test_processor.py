@@ -21,7 +21,7 @@ from optimizely.event.event_processor import BatchEventProcessor, ForwardingEven
 from optimizely.event.user_event import EventContext, UserEvent
 from optimizely.optimizely import Optimizely
 
-from wirewitness import Outbox
+from wirewitness import MemorySpool, Outbox
 from wirewitness._guard import INTERNAL_ERRORS
 from wirewitness.conformance import Sink
 from wirewitness.optimizely import EventBook, book_of, instrument, uninstrument
@@ -488,6 +488,37 @@ def test_a_request_s_event_in_an_outbox_is_accepted_and_sent_in_the_request_s_tr
     (request,), (accept,), (wire,) = (spans_of(seen, start) for start in ("request", "accept", "POST"))
     assert accept.parent.span_id == request.context.span_id
     assert wire.context.trace_id == request.context.trace_id
+
+
+def test_a_batch_s_acceptance_in_an_outbox_is_linked_to_the_requests_whose_events_it_carries(make, seen):
+    tracer = seen.tracer_provider.get_tracer("application")
+    with Sink() as sink, Outbox(Poster(f"{sink.url}/v1/events"), **seen.options) as outbox:
+        client = make(outbox, batch_size=2, start_on_init=True)
+        for number in range(2):
+            with tracer.start_as_current_span(f"request {number}"):
+                client.create_user_context("ada").decide("new_checkout")
+        client.event_processor.stop()
+        assert outbox.flush(20).empty
+
+    requests_ = [span.context for span in spans_of(seen, "request")]
+    (accept,), (dispatch,) = (spans_of(seen, start) for start in ("accept", "dispatch"))
+    assert [link.context for link in accept.links] == requests_
+    assert dispatch.parent.span_id == accept.context.span_id
+
+
+def test_a_batch_that_an_outbox_drops_is_linked_to_the_requests_whose_events_it_carried(make, seen):
+    tracer = seen.tracer_provider.get_tracer("application")
+    with Outbox(print, spool=MemorySpool(most=1, most_bytes=10), **seen.options) as outbox:
+        client = make(outbox, batch_size=2, start_on_init=True)
+        for number in range(2):
+            with tracer.start_as_current_span(f"request {number}"):
+                client.create_user_context("ada").decide("new_checkout")
+        client.event_processor.stop()
+
+    requests_ = [span.context for span in spans_of(seen, "request")]
+    (dispatch,) = spans_of(seen, "dispatch")
+    assert dispatch.attributes["wirewitness.reason"] == "too_large"
+    assert {link.context.span_id for link in dispatch.links} >= {there.span_id for there in requests_}
 
 
 def test_the_sdk_s_own_sources_are_where_this_expects_them():

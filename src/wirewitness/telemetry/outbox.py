@@ -27,7 +27,7 @@ from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE
 from wirewitness.telemetry.facade import Telemetry, metrics_of
 from wirewitness.telemetry.logs import Logs, RateLimit
 from wirewitness.telemetry.metrics import SECONDS, Delivery
-from wirewitness.telemetry.spans import NO_SPAN, Spans, Trace
+from wirewitness.telemetry.spans import CALLERS, NO_SPAN, Callers, Spans, Trace
 
 
 class Gauges(NamedTuple):
@@ -181,11 +181,12 @@ class OutboxTelemetry(Telemetry):
         _OUTBOXES.add(outbox)
 
     @staticmethod
-    def caller() -> SpanContext:
+    def caller() -> SpanContext | Callers:
         """
-        The caller's span, kept with the message until its acceptance is written.
+        The caller's span, and those of others whose events it hands over, kept with the message until its acceptance is written.
         """
-        return trace.get_current_span().get_span_context()
+        here, others = trace.get_current_span().get_span_context(), CALLERS.get()
+        return Callers(here, others) if others else here
 
     def recording(self) -> bool:
         """
@@ -243,7 +244,7 @@ class OutboxTelemetry(Telemetry):
         self,
         dispatch: Dispatch,
         settlement: Settlement,
-        parent: SpanContext | None,
+        parent: SpanContext | Callers | None,
         *,
         waited: float,
         retry: float | None,
@@ -254,7 +255,7 @@ class OutboxTelemetry(Telemetry):
         Args:
             dispatch: The attempt.
             settlement: How it ended.
-            parent: The acceptance's span.
+            parent: The acceptance's span, or the caller's where it was never written.
             waited: Seconds from acceptance until it began.
             retry: In how many seconds another will follow; None if none will.
 
@@ -263,9 +264,10 @@ class OutboxTelemetry(Telemetry):
         """
         state: Trace | None = dispatch.trace
         if state is None:
-            state = dispatch.trace = self._own_spans.record(dispatch, _spanned(parent))
-            if parent is not None:
-                state.span.add_link(parent)
+            caller, others = (None, ()) if parent is None else Callers.of(parent)
+            state = dispatch.trace = self._own_spans.record(dispatch, _spanned(caller))
+            for each in others if caller is None else (caller, *others):
+                state.span.add_link(each)
         state.span.set_attribute("wirewitness.queue.wait", waited)
         span = self._own_spans.settled(dispatch, settlement, state, final=retry is None)
         self._own_metrics.exchanges(dispatch, span)

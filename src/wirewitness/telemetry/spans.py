@@ -59,6 +59,24 @@ class Trace(NamedTuple):
     suppressed: bool
 
 
+class Callers(NamedTuple):
+    """
+    Whose payload an Outbox accepts, where it carries what several have made.
+
+    Attributes:
+        span: The span that is current.
+        others: Those in which its parts were made.
+    """
+
+    span: SpanContext
+    others: tuple[SpanContext, ...]
+
+    @classmethod
+    def of(cls, caller: SpanContext | Callers) -> Callers:
+        """The same, of one that may be alone."""
+        return caller if isinstance(caller, Callers) else cls(caller, ())
+
+
 def suppressed(within: Context | None = None) -> bool:
     """
     Whether OpenTelemetry's instrumentation is suppressed in this context, as it is while an exporter sends.
@@ -151,15 +169,17 @@ class Spans:
         span = self._tracer.start_span(f"dispatch {dispatch.name}", within, start_time=dispatch.started_ns)
         return Trace(span, None, suppressed=False)
 
-    def accepted(self, name: str, caller: SpanContext, began_ns: int, ended_ns: int) -> SpanContext:
+    def accepted(self, name: str, caller: SpanContext | Callers, began_ns: int, ended_ns: int) -> SpanContext:
         """
-        Write the span of a payload's acceptance, as a child of the caller's span.
+        Write the span of a payload's acceptance, as a child of the caller's span, and linked to the others'.
 
         Returns:
             What its delivery is a child of, and linked to.
         """
-        within = trace.set_span_in_context(NonRecordingSpan(caller), Context()) if caller.is_valid else NO_SPAN
-        span = self._tracer.start_span(f"accept {name}", within, SpanKind.PRODUCER, start_time=began_ns)
+        parent, others = Callers.of(caller)
+        within = trace.set_span_in_context(NonRecordingSpan(parent), Context()) if parent.is_valid else NO_SPAN
+        links = [Link(one) for one in others] or None
+        span = self._tracer.start_span(f"accept {name}", within, SpanKind.PRODUCER, links=links, start_time=began_ns)
         if span.is_recording():
             span.set_attributes({"wirewitness.dispatcher.name": name})
             span.end(ended_ns)
