@@ -52,6 +52,14 @@ def rows(path, sql="SELECT body FROM message ORDER BY id"):
         connection.close()
 
 
+def first_record(spool):
+    """
+    The first record in an open spool's file. Its connection is for one thread at a time.
+    """
+    with spool._committer.gate:
+        return spool._journal.file.read(0, 10_000)[0]
+
+
 def eventually(true, seconds=20.0):
     """
     Wait until something is true.

@@ -17,7 +17,7 @@ import pytest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlite_messages import claim_all, eventually, message, numbers, rows
+from sqlite_messages import claim_all, eventually, first_record, message, numbers, rows
 
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
@@ -72,7 +72,7 @@ def test_sync_is_on_disk_when_put_returns(opened):
     spool = opened("sync")
     spool.put(message(7))
     assert spool.stats().durable == 1
-    assert spool._journal.file.read(0, 10)[0].message.body == message(7).body
+    assert first_record(spool).message.body == message(7).body
 
 
 def test_what_is_acknowledged_before_it_was_written_is_never_written(opened):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sqlite_messages import NO_FAULTS, claim_all, eventually, message, numbers, rows
+from sqlite_messages import NO_FAULTS, claim_all, eventually, first_record, message, numbers, rows
 
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
@@ -192,7 +192,7 @@ def test_a_real_full_disk_is_lived_with(tiny, opened):
     assert spool.sync(10.0) is False
     assert faults(spool) == {**dict(NO_FAULTS), "disk_full": 1}
     spool.ack(spool.claim(50, steady()))
-    eventually(lambda: spool._journal.file.read(0, 10_000)[0].id > 50)
+    eventually(lambda: first_record(spool).id > 50)
     os.truncate(tiny / "stuffing", 0)
     (tiny / "stuffing").unlink()
     claimed = numbers(claim_all(spool, 300))
