@@ -264,10 +264,11 @@ class OutboxTelemetry(Telemetry):
         """
         state: Trace | None = dispatch.trace
         if state is None:
-            caller, others = (None, ()) if parent is None else Callers.of(parent)
+            caller, others = parent if isinstance(parent, Callers) else (parent, ())
             state = dispatch.trace = self._own_spans.record(dispatch, _spanned(caller))
-            for each in others if caller is None else (caller, *others):
-                state.span.add_link(each)
+            for each in (caller, *others):
+                if each is not None:
+                    state.span.add_link(each)
         state.span.set_attribute("wirewitness.queue.wait", waited)
         span = self._own_spans.settled(dispatch, settlement, state, final=retry is None)
         self._own_metrics.exchanges(dispatch, span)

@@ -71,11 +71,6 @@ class Callers(NamedTuple):
     span: SpanContext
     others: tuple[SpanContext, ...]
 
-    @classmethod
-    def of(cls, caller: SpanContext | Callers) -> Callers:
-        """The same, of one that may be alone."""
-        return caller if isinstance(caller, Callers) else cls(caller, ())
-
 
 def suppressed(within: Context | None = None) -> bool:
     """
@@ -176,9 +171,9 @@ class Spans:
         Returns:
             What its delivery is a child of, and linked to.
         """
-        parent, others = Callers.of(caller)
+        parent, others = caller if isinstance(caller, Callers) else (caller, ())
         within = trace.set_span_in_context(NonRecordingSpan(parent), Context()) if parent.is_valid else NO_SPAN
-        links = [Link(one) for one in others] or None
+        links = [Link(one) for one in others] if others else None
         span = self._tracer.start_span(f"accept {name}", within, SpanKind.PRODUCER, links=links, start_time=began_ns)
         if span.is_recording():
             span.set_attributes({"wirewitness.dispatcher.name": name})
