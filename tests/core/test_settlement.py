@@ -350,6 +350,14 @@ def test_an_empty_request_before_the_payload_is_a_challenges_first_step():
     assert ending(judged(post(401, b""), post())) == DELIVERED
 
 
+def test_other_bytes_that_a_redirect_was_followed_with_again_are_what_had_led_to_it():
+    form = b"data=eyJ2aXNpdG9yIjog"
+    settlement = judged(
+        post(307, form, location=address_of("http://host/elsewhere")), post(204, form, path="/elsewhere")
+    )
+    assert (settlement.outcome, settlement.verdict) == (Outcome.DELIVERED, Verdict.ALTERED)
+
+
 def test_a_token_fetched_between_a_redirect_and_the_next_attempt_is_a_bystander():
     token = post(200, b"grant_type=client_credentials", path="/token")
     assert ending(judged(post(307), token, post())) == DELIVERED

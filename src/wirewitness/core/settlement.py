@@ -144,12 +144,14 @@ class _Place(NamedTuple):
         followed: Whether it came right behind a redirect from there.
         elsewhere: Whether it's known to have gone to neither.
         resent: Whether the payload was carried before.
+        repeated: Whether it followed that redirect with the content that had led to it.
     """
 
     addressed: bool
     followed: bool
     elsewhere: bool
     resent: bool
+    repeated: bool
 
 
 def _findings(payload: Payload, exchanges: Sequence[Exchange], target: Address | None) -> list[Finding]:
@@ -162,7 +164,8 @@ def _findings(payload: Payload, exchanges: Sequence[Exchange], target: Address |
         addressed = exchange.address in expected
         elsewhere = bool(expected) and not (addressed or followed)
         resent = any(earlier.carried for earlier in findings)
-        finding = _examine(payload, exchange, _Place(addressed, followed, elsewhere, resent))
+        repeated = followed and previous is not None and previous.body == exchange.body
+        finding = _examine(payload, exchange, _Place(addressed, followed, elsewhere, resent, repeated))
         if finding is not None:
             findings.append(finding)
             expected |= {exchange.address} if finding.carried else set()
@@ -186,7 +189,7 @@ def _examine(payload: Payload, exchange: Exchange, place: _Place) -> Finding | N
     if not sent:
         return _without(payload, exchange, place)
     least = _LEAST_SHARED if place.elsewhere else 1
-    if place.addressed or resembles(payload.body, sent, least=least):
+    if place.addressed or place.repeated or resembles(payload.body, sent, least=least):
         return Finding(exchange, comparison, carried=True)
     return None
 
