@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # pyenv keeps its interpreters off the path; tox finds them behind everything else.
 PYENV_ROOT ?= $(HOME)/.pyenv
 empty :=
-export PATH := $(PATH):$(subst $(empty) $(empty),:,$(wildcard $(PYENV_ROOT)/versions/3.1[0-3].*/bin))
+export PATH := $(PATH):$(subst $(empty) $(empty),:,$(wildcard $(PYENV_ROOT)/versions/3.1[1-3].*/bin))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench backends stack clean
@@ -18,7 +18,7 @@ help: ## Show this list
 
 # A stamp a set of packages, made anew when pyproject.toml changes.
 $(VENV)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "wirewitness needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version). Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "wirewitness needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Name another one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
@@ -44,7 +44,7 @@ $(VENV)/bench: $(VENV)/demo pyproject.toml
 demo: $(VENV)/demo ## Watch a real Optimizely client dispatch through good and bad days
 	@$(BIN)/wirewitness demo
 
-test: $(VENV)/tox ## Run the tests on every CPython from 3.10 to 3.13 that is here
+test: $(VENV)/tox ## Run the tests on every CPython from 3.11 to 3.13 that is here
 	@$(BIN)/tox run
 
 lint: $(VENV)/lint ## Check style, types and the direction of imports

@@ -8,7 +8,7 @@ import math
 import re
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import matplotlib as mpl
@@ -123,7 +123,7 @@ def _scaled(value: float, scale: tuple[tuple[float, str], ...]) -> str:
 
 
 def _when(times: Sequence[float]) -> list[datetime]:
-    return [datetime.fromtimestamp(moment, timezone.utc) for moment in times]
+    return [datetime.fromtimestamp(moment, UTC) for moment in times]
 
 
 def _colours(panel: Mapping[str, Any], series: Sequence[Series]) -> list[str]:

@@ -5,15 +5,10 @@ The house rules that no linter knows.
 from __future__ import annotations
 
 import ast
-import io
-import statistics
 import subprocess
 import sys
-import tokenize
 
 from pathlib import Path
-
-import pytest
 
 import wirewitness
 
@@ -21,51 +16,7 @@ import wirewitness
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "wirewitness").rglob("*.py"))
 
-MOST_CODE_LINES = 300
-MOST_BODY_LINES = 25
-MEDIAN_BODY_LINES = 5
 MOST_NAMES = 25
-
-
-def code_lines(path):
-    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    text = path.read_text()
-    lines = {
-        line
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type not in skipped
-        for line in range(token.start[0], token.end[0] + 1)
-    }
-    return lines - docstring_lines(ast.parse(text))
-
-
-def docstring_lines(tree):
-    return {
-        line
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        for line in range(node.lineno, node.end_lineno + 1)
-    }
-
-
-def bodies():
-    for path in SOURCES:
-        lines = code_lines(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                body = set(range(node.body[0].lineno, node.end_lineno + 1)) & lines
-                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", len(body)
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_has_at_most_300_code_lines(path):
-    assert len(code_lines(path)) <= MOST_CODE_LINES
-
-
-def test_a_function_has_at_most_25_lines_and_the_median_5():
-    sizes = dict(bodies())
-    assert {name: size for name, size in sizes.items() if size > MOST_BODY_LINES} == {}
-    assert statistics.median(sizes.values()) <= MEDIAN_BODY_LINES
 
 
 def test_nobody_inside_imports_from_the_front_door():

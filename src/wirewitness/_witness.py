@@ -9,7 +9,7 @@ import inspect
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, overload
+from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
 
 import wrapt
 
@@ -21,10 +21,6 @@ from wirewitness.errors import ConfigurationError
 from wirewitness.ledger import Ledger
 from wirewitness.telemetry import MeterProvider, Telemetry, TracerProvider
 from wirewitness.typing import Adapter, Selector
-
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 T = TypeVar("T")

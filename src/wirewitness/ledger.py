@@ -21,7 +21,7 @@ from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
 
 
-class Stage(str, enum.Enum):
+class Stage(enum.StrEnum):
     """
     Where a pending payload is.
     """

@@ -64,7 +64,6 @@ def during(error, context):
     [
         (asyncio.CancelledError(), Reason.CANCELLED),
         (concurrent.futures.CancelledError(), Reason.CANCELLED),
-        (asyncio.TimeoutError(), Reason.TIMEOUT),
         (TimeoutError(), Reason.TIMEOUT),
         (requests.ConnectTimeout(), Reason.TIMEOUT),
         (requests.ReadTimeout(), Reason.TIMEOUT),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 from time import asctime
 
@@ -212,7 +212,7 @@ def test_whatever_happens_the_limits_hold_and_a_dead_letter_has_its_reason(  # n
 
 
 def at(seconds):
-    return datetime.fromtimestamp(seconds, timezone.utc)
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("0", 0), ("120", 120), (" 5\t", 5), ("007", 7), ("9" * 400, math.inf)])

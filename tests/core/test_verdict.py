@@ -50,7 +50,7 @@ def verdict(payload, body, encoding=""):
 
 
 def naive_first_difference(one, other):
-    for index, (left, right) in enumerate(zip(one, other)):  # noqa: B905 -- 3.10 and the shorter one's length
+    for index, (left, right) in enumerate(zip(one, other, strict=False)):
         if left != right:
             return index
     return min(len(one), len(other))

@@ -27,8 +27,6 @@ import panels
 import traffic
 
 
-needs_sdk = pytest.mark.skipif(sys.version_info < (3, 11), reason="grafana-foundation-sdk needs Python 3.11")
-
 BARE_ON_PURPOSE = {"The book's remainder"}
 """Panels that subtract counters of one instant: a restart sets all of them back at once."""
 
@@ -51,18 +49,15 @@ def generate():
     return module
 
 
-@needs_sdk
 @pytest.mark.parametrize("name", PAGES)
 def test_what_is_generated_is_what_is_committed(name):
     assert generate().generated()[name] == (DASHBOARDS / "grafana" / name).read_text()
 
 
-@needs_sdk
 def test_every_page_is_committed():
     assert set(generate().generated()) == set(PAGES)
 
 
-@needs_sdk
 @pytest.mark.parametrize("name", PAGES)
 def test_a_dashboard_survives_a_round_trip_through_grafana_s_own_types(name):
     with warnings.catch_warnings():
@@ -75,7 +70,6 @@ def test_a_dashboard_survives_a_round_trip_through_grafana_s_own_types(name):
     assert json.loads(json.dumps(Dashboard.from_json(panels.dashboard(name)), cls=JSONEncoder)) == PAGES[name]
 
 
-@needs_sdk
 def test_other_addresses_can_be_generated(tmp_path):
     addresses = {"jaeger": "https://jaeger.example", "runbooks": "https://wiki.example/runbooks"}
     arguments = [f"--{name}={value}" for name, value in addresses.items()]

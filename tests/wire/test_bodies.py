@@ -69,7 +69,7 @@ def altered(dispatch, reason=Reason.BYTES_DIFFER, outcome=Outcome.DELIVERED):
         ({}, b"{}"),
         (b"x" * 300_000, b"x" * 300_000),
     ],
-    ids=lambda value: repr(value)[:24],
+    ids=lambda value: (repr(bytes(value)) if isinstance(value, memoryview) else repr(value))[:24],
 )
 def test_a_payload_sent_as_it_was_given_is_identical(sink, inner, params, body):
     dispatch = one(inner, f"{sink.url}/echo-digest", params)

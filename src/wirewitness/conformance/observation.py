@@ -13,7 +13,7 @@ from typing import Any, Final
 from wirewitness.conformance.sink import Received
 
 
-class Mark(str, enum.Enum):
+class Mark(enum.StrEnum):
     """
     How a dispatcher did in a scenario.
     """

@@ -21,7 +21,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import Final, Self
 
 from wirewitness.conformance.answer import Answer, Moment, answer_to
 from wirewitness.core.payload import repr_digest
@@ -33,10 +33,6 @@ try:
 except ImportError as missing:  # pragma: no cover -- the test environment has it
     msg = "wirewitness.conformance needs h11: pip install 'wirewitness[conformance]'"
     raise ImportError(msg) from missing
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 
 FAULT_FIELD: Final = "x-sink"
 """The request header field that asks for the fault of another path."""

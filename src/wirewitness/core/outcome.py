@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 
-class Outcome(str, enum.Enum):
+class Outcome(enum.StrEnum):
     """
     The end of a dispatch; each has exactly one.
     """
@@ -28,7 +28,7 @@ class Outcome(str, enum.Enum):
     """The call returned, and there is no evidence either way."""
 
 
-class Reason(str, enum.Enum):
+class Reason(enum.StrEnum):
     """
     Why a dispatch ended as it did, or what happened to its payload. The values are bounded, so they can label metrics.
     """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -135,7 +135,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
     try:
         when = parsedate_to_datetime(text)
         # asctime's form names no zone: HTTP's dates are all in UTC.
-        return max(0.0, (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() - now)
+        return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
     except (TypeError, ValueError, OverflowError):
         return None
 

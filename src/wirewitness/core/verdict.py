@@ -18,7 +18,7 @@ from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import Payload
 
 
-class Verdict(str, enum.Enum):
+class Verdict(enum.StrEnum):
     """
     How the bytes on the wire compare with the payload's.
     """
@@ -35,7 +35,7 @@ class Verdict(str, enum.Enum):
     """Nothing was seen that could tell. Not a success."""
 
 
-class Evidence(str, enum.Enum):
+class Evidence(enum.StrEnum):
     """
     How far the payload was followed.
     """

@@ -10,7 +10,7 @@ import threading
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -23,10 +23,6 @@ from wirewitness._current import CURRENT, Dispatch
 from wirewitness._version import __version__
 from wirewitness.core.outcome import Reason
 from wirewitness.telemetry.datafile import Fault
-
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 MOST_REDIRECTS: Final = 3

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import threading
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from optimizely.optimizely import Optimizely
 
@@ -25,8 +25,6 @@ from wirewitness.telemetry.events import totals_of
 
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from wirewitness._witness import WitnessOptions
 
 C = TypeVar("C")

@@ -21,7 +21,7 @@ OVERHEAD: Final = 1024
 """Bytes that a message takes in memory beside its body, roughly: what the bounds in bytes reckon with."""
 
 
-class Form(str, enum.Enum):
+class Form(enum.StrEnum):
     """
     What the parameters were before they were frozen, so that an inner dispatcher can be given the same again.
     """

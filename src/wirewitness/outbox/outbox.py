@@ -8,7 +8,7 @@ import contextlib
 import threading
 import time
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Self
 
 from wirewitness._guard import fail_open
 from wirewitness._observe import OnSettle
@@ -34,10 +34,6 @@ from wirewitness.outbox.spool import MemorySpool, Spool
 from wirewitness.outbox.watched import WatchedSender
 from wirewitness.telemetry import MeterProvider, TracerProvider
 from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
-
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 _POLL: Final = 0.005

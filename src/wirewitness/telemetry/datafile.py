@@ -32,7 +32,7 @@ from wirewitness.telemetry.spans import NO_SPAN
 from wirewitness.telemetry.tally import Tally
 
 
-class Source(str, enum.Enum):
+class Source(enum.StrEnum):
     """
     Where the datafile that is served has come from.
     """
@@ -44,7 +44,7 @@ class Source(str, enum.Enum):
     NONE = "none"
 
 
-class Fault(str, enum.Enum):
+class Fault(enum.StrEnum):
     """
     What is wrong with a fetch, or with what was fetched. The values are bounded, so they can label metrics.
     """
@@ -79,7 +79,7 @@ class Fault(str, enum.Enum):
     """The fallback was needed, and there was none that can be used."""
 
 
-class Fetched(str, enum.Enum):
+class Fetched(enum.StrEnum):
     """
     What a fetch has brought.
     """

@@ -30,7 +30,7 @@ MOST_LINKS: Final = 128
 Caller: TypeAlias = SpanContext
 
 
-class Ended(str, enum.Enum):
+class Ended(enum.StrEnum):
     """
     How an event's way through its processor ended. The values are bounded, so they can label metrics.
     """

@@ -20,7 +20,7 @@ from wirewitness.telemetry.logs import _enabled as logger_at
 from wirewitness.telemetry.tally import Tally
 
 
-class Chosen(str, enum.Enum):
+class Chosen(enum.StrEnum):
     """
     Who chose the variation that was served.
     """
@@ -30,7 +30,7 @@ class Chosen(str, enum.Enum):
     """Nobody: the primary is what is served else."""
 
 
-class Slip(str, enum.Enum):
+class Slip(enum.StrEnum):
     """
     Why an experiment couldn't do what it was asked for. The values are bounded, so they can label metrics.
     """
