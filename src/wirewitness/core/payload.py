@@ -50,6 +50,12 @@ class Payload:
         return hashlib.sha256(self.body).digest()
 
 
+class Unreadable:
+    """
+    Stands for parameters that can't be known, because each read of them makes other ones.
+    """
+
+
 def repr_digest(digest: bytes) -> str:
     """
     A SHA-256 digest as RFC 9530 writes it in a header: ``sha-256=:<base64>:``.
@@ -84,10 +90,10 @@ def freeze(params: object, *, encode: Encode | None = None) -> Payload:
 
     Raises:
         UnsupportedPayload:
-            With reason ``unreadable`` for streams and iterators, which can't be read without being consumed, and with
-            ``unserializable`` for values that the encoder refuses.
+            With reason ``unreadable`` for streams and iterators, which can't be read without being consumed, and for
+            :class:`Unreadable`; with ``unserializable`` for values that the encoder refuses.
     """
-    if encode is not None:
+    if encode is not None and not isinstance(params, Unreadable):
         return Payload(_utf8(encode(params)))
     if isinstance(params, dict):
         return Payload(_json(params))
@@ -145,7 +151,7 @@ def _bytes_of(params: object) -> bytes:
 
 
 def _unread(params: Any) -> Any:
-    if isinstance(params, Iterator) or hasattr(params, "read"):
+    if isinstance(params, (Iterator, Unreadable)) or hasattr(params, "read"):
         msg = f"{type(params).__name__} can be read only once, by the dispatcher"
         raise UnsupportedPayload(msg, reason=Reason.UNREADABLE)
     return params
