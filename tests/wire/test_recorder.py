@@ -79,7 +79,7 @@ def test_what_is_known_grows_with_the_pieces():
 
 @pytest.mark.parametrize("piece", [bytearray(b"abcd"), memoryview(b"abcd"), array.array("I", [0x64636261])])
 def test_every_buffer_is_read_as_its_bytes(piece):
-    made = exchange(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n", piece)
+    made = exchange(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n", piece)
     assert made.complete
     assert made.body == bytes(memoryview(piece))
 
@@ -97,7 +97,7 @@ def test_what_is_no_buffer_leaves_the_content_unseen():
 
 
 def test_an_absolute_target_names_the_server_behind_a_proxy():
-    made = exchange(b"POST http://server.example:81/path?q HTTP/1.1\r\n\r\n", host="proxy", port=3128)
+    made = exchange(b"POST http://server.example:81/path?q HTTP/1.1\r\nHost: h\r\n\r\n", host="proxy", port=3128)
     assert (made.scheme, made.host, made.port, made.path) == ("http", "server.example", 81, "/path")
     assert made.query == "q"
 

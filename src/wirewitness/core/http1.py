@@ -1,5 +1,9 @@
 """
 Reading an HTTP/1.1 request out of the bytes handed to a socket (RFC 9112).
+
+One law rules this file: content counts as complete only where every receiver reads the same content. The grammar is the
+strict one of RFC 9112, which h11 and llhttp enforce. A lenient receiver may make something of a head that breaks it;
+what, nobody can know from here. Such a head is not ``clear``, and its content is never ``complete``.
 """
 
 from __future__ import annotations
@@ -7,11 +11,11 @@ from __future__ import annotations
 import re
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
-END_OF_HEAD = b"\r\n\r\n"
-CRLF = b"\r\n"
+END_OF_HEAD: Final = b"\r\n\r\n"
+CRLF: Final = b"\r\n"
 
 
 class Head(NamedTuple):
@@ -21,9 +25,10 @@ class Head(NamedTuple):
     Attributes:
         method: As sent.
         target: The request target as sent (RFC 9112 section 3.2).
-        content_length: What ``Content-Length`` promises in bytes, or None; -1 where that's no number.
-        chunked: Whether the last transfer coding is ``chunked``.
+        content_length: What ``Content-Length`` promises in bytes, or None where it promises nothing that can be relied on.
+        chunked: Whether the content is framed in chunks.
         content_encoding: ``Content-Encoding``, lower-case; empty if there's none.
+        clear: Whether all receivers agree where the content begins and ends.
     """
 
     method: str
@@ -31,6 +36,7 @@ class Head(NamedTuple):
     content_length: int | None
     chunked: bool
     content_encoding: str
+    clear: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,22 @@ def split_head(sent: bytes) -> tuple[bytes, bytes] | None:
     return (head, rest) if separator else None
 
 
+_TOKEN: Final = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]++"
+# RFC 9112 section 5: no space before the colon, no folded line, no bare CR or LF, no NUL. Vertical tabs and form feeds are
+# white space to some receivers and not to others.
+_FIELD: Final = _TOKEN + rb":[^\x00\n\r\x0b\x0c]*+"
+_HEAD: Final = re.compile(_TOKEN + rb" [\x21-\x7e]++ HTTP/1\.([01])(?:\r\n" + _FIELD + rb")*+")
+_TRAILER: Final = re.compile(rb"(?:" + _FIELD + rb"\r\n)*+\r\n")
+_NAMED: Final = re.compile(
+    rb"\r\n(content-length|transfer-encoding|content-encoding|host):[ \t]*([^\r\n]*)", re.IGNORECASE
+)
+# RFC 9110 section 6.5.1: what frames a message must not stand behind it.
+_FRAMING_IN_TRAILER: Final = re.compile(rb"(?:^|\n)(?:content-length|transfer-encoding|host):", re.IGNORECASE)
+
+# As many as h11 reads. int() would take signs and underscores, too, and refuse some 4300 digits with an error.
+_MOST_DIGITS: Final = 20
+
+
 def parse_head(head: bytes) -> Head:
     """
     Parse a request's head.
@@ -66,34 +88,32 @@ def parse_head(head: bytes) -> Head:
     """
     start, _, _ = head.partition(CRLF)
     method, target, _ = start.decode("latin-1").split(" ", 2)
-    fields = _framing_fields(head)
-    length = fields.get(b"content-length")
-    return Head(
-        method,
-        target,
-        None if length is None else _length(length),
-        fields.get(b"transfer-encoding", b"").lower().endswith(b"chunked"),
-        fields.get(b"content-encoding", b"").decode("latin-1").lower(),
-    )
-
-
-_FRAMING_FIELD = re.compile(
-    rb"\r\n(content-length|transfer-encoding|content-encoding)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE
-)
-
-
-def _framing_fields(head: bytes) -> dict[bytes, bytes]:
+    grammatical = _HEAD.fullmatch(head)
     fields: dict[bytes, bytes] = {}
-    for name, value in _FRAMING_FIELD.findall(head):
-        # RFC 9110 section 5.3: fields of one name are one list.
-        key, said = name.lower(), fields.get(name.lower())
-        fields[key] = value.strip() if said is None else b"%s, %s" % (said, value.strip())
-    return fields
-
-
-def _length(value: bytes) -> int:
-    # int() would take signs and underscores, too.
-    return int(value) if value.isdigit() else -1
+    repeated = set()
+    for name, value in _NAMED.findall(head):
+        key = name.lower()
+        if key in fields:
+            # RFC 9110 section 5.3: fields of one name are one list, where a list is allowed.
+            repeated.add(key)
+            fields[key] += b", " + value.strip(b" \t")
+        else:
+            fields[key] = value.strip(b" \t")
+    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+    promised = int(length) if length is not None and length.isdigit() and len(length) <= _MOST_DIGITS else None
+    chunked = coding is not None and coding.lower() == b"chunked"
+    version = grammatical[1] if grammatical else b""
+    clear = (
+        grammatical is not None
+        # RFC 9112 section 6.3: one of both, if any, and only in the one form that everybody reads alike.
+        and (coding is None or (chunked and length is None and version == b"1"))
+        and (length is None or promised is not None)
+        # Section 3.2: a server must answer 400 to any other number.
+        and b"host" not in repeated
+        and (b"host" in fields or version == b"0")
+    )
+    encoding = fields.get(b"content-encoding", b"").decode("latin-1").lower()
+    return Head(method, target, promised, chunked, encoding, clear)
 
 
 def read_content(head: Head, sent: bytes) -> Content:
@@ -102,49 +122,32 @@ def read_content(head: Head, sent: bytes) -> Content:
 
     What is framed wrongly is never ``complete``: what a receiver makes of it can't be known.
     """
+    if not head.clear:
+        return Content(sent, complete=False, truncated=False)
     if head.chunked:
         return _dechunk(sent)
     if head.content_length is None:
         return Content(b"", complete=True, truncated=bool(sent))
-    if head.content_length < 0:
-        return Content(sent, complete=False, truncated=False)
     body = sent[: head.content_length]
     return Content(body, complete=len(body) == head.content_length, truncated=len(sent) > head.content_length)
 
 
-_HEXADECIMAL = b"0123456789abcdefABCDEF"
+# h11 takes spaces behind a size and none before an extension; a control character in one is a line end to some.
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,20})(?:[ \t]*|;[\t\x20-\x7e\x80-\xff]*)\r\n")
 
 
 def _dechunk(sent: bytes) -> Content:
     pieces: list[bytes] = []
     position = 0
-    while True:
-        size, start = _chunk_size(sent, position)
-        if size is None:
-            return Content(b"".join(pieces), complete=False, truncated=False)
+    while (line := _CHUNK_SIZE.match(sent, position)) is not None:
+        size, start = int(line[1], 16), line.end()
         if size == 0:
-            return _last_chunk(b"".join(pieces), sent, start)
-        piece = sent[start : start + size]
-        pieces.append(piece)
+            trailer = _TRAILER.match(sent, start)
+            sound = trailer is not None and not _FRAMING_IN_TRAILER.search(trailer[0])
+            more = trailer is not None and trailer.end() < len(sent)
+            return Content(b"".join(pieces), complete=sound, truncated=sound and more)
         position = start + size + len(CRLF)
+        pieces.append(sent[start : start + size])
         if not sent.startswith(CRLF, start + size):
-            return Content(b"".join(pieces), complete=False, truncated=False)
-
-
-def _chunk_size(sent: bytes, position: int) -> tuple[int | None, int]:
-    end = sent.find(CRLF, position)
-    if end < 0:
-        return None, position
-    # int() would take signs, underscores and 0x, too.
-    digits = sent[position:end].partition(b";")[0].strip(b" \t")
-    if not digits or digits.strip(_HEXADECIMAL):
-        return None, position
-    return int(digits, 16), end + len(CRLF)
-
-
-def _last_chunk(body: bytes, sent: bytes, start: int) -> Content:
-    # Trailer fields may stand between the last chunk and the empty line.
-    nothing = sent.startswith(CRLF, start)
-    end = start + len(CRLF) if nothing else sent.find(END_OF_HEAD, start) + len(END_OF_HEAD)
-    complete = end >= start + len(CRLF)
-    return Content(body, complete=complete, truncated=complete and len(sent) > end)
+            break
+    return Content(b"".join(pieces), complete=False, truncated=False)
