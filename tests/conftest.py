@@ -1,10 +1,14 @@
 """
-What tests of several rooms use.
+What tests of several rooms use, and the tiers: which tests a run leaves out. CONTRIBUTING.md says what belongs where.
 """
 
 from __future__ import annotations
 
+import os
 import socket
+
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,80 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from wirewitness.conformance import Sink
+
+
+LEFT_OUT = {
+    "check": ("slow", "targets", "processes"),
+    "test": ("slow", "targets"),
+    "all": (),
+}
+"""By tier, the markers of the tests that it leaves out."""
+
+MEANING = {
+    "slow": "slow",
+    "targets": "with other vendors' SDKs",
+    "processes": "with processes of their own",
+}
+
+SERVERS = Path(__file__).parent / "dashboards"
+"""Tests with real Jaeger, Prometheus and Alertmanager, and packages that no other test needs."""
+
+left_out = pytest.StashKey[Counter]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--tier", choices=list(LEFT_OUT), default="test", help="how much to run; see CONTRIBUTING.md")
+
+
+def pytest_configure(config):
+    config.stash[left_out] = Counter()
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if collection_path == SERVERS and config.getoption("tier") != "all" else None
+
+
+def pytest_collection_modifyitems(config, items):
+    markers = LEFT_OUT[config.getoption("tier")]
+    kept, dropped = [], []
+    for item in items:
+        marker = next((marker for marker in markers if item.get_closest_marker(marker)), None)
+        config.stash[left_out][marker] += 1
+        (kept if marker is None else dropped).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        # A check that isn't made must never read as one that passed.
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not accept: {report.longrepr[2]}"
+    return report
+
+
+def pytest_sessionfinish(session):
+    # With pytest-xdist, only the workers collect.
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash[left_out])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    counts = getattr(node, "workeroutput", {}).get("left_out", {})
+    node.config.stash[left_out] = Counter({marker: number for marker, number in counts.items() if marker})
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    counts = {marker: number for marker, number in config.stash[left_out].items() if marker}
+    if config.getoption("tier") != "all":
+        listed = [f"{number} {MEANING[marker]}" for marker, number in sorted(counts.items())]
+        listed.append("those with real Jaeger, Prometheus and Alertmanager")
+        commands = "make test or make test-all" if "processes" in counts else "make test-all"
+        terminalreporter.write_line(f"Left out: {', '.join(listed)}. To run them: {commands}")
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from wirewitness.conformance.suite import SCENARIOS
 SDK = "optimizely.event_dispatcher:EventDispatcher"
 OURS = "wirewitness.conformance.targets"
 
+pytestmark = pytest.mark.slow("68 processes for each of five targets")
+
 
 def marks(findings):
     return {finding.scenario.name: finding.result.mark.value for finding in findings}

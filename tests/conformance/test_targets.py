@@ -27,7 +27,10 @@ from wirewitness.conformance.suite import find
 ROOT = str(Path(__file__).parents[2])
 ALWAYS = {"optimizely", "outbox-http", "outbox-sqlite", "outbox-optimizely", "requests-data", "requests-json", "urllib"}
 
-pytestmark = pytest.mark.filterwarnings("default")  # the SDKs' own warnings are theirs
+pytestmark = [
+    pytest.mark.targets,
+    pytest.mark.filterwarnings("default"),  # the SDKs' own warnings are theirs
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
