@@ -62,9 +62,12 @@ test-all: $(VENV)/tools ## Run everything: CPython 3.11 to 3.13, coverage, confo
 lint: $(VENV)/lint ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@mkdir -p build && $(BIN)/python tests/typing/readme.py > build/readme.py
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file= build/readme.py
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes wirewitness --ignoreexternal > $(VENV)/verifytypes.txt || { cat $(VENV)/verifytypes.txt; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --level error build/readme.py
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes wirewitness --ignoreexternal > build/verifytypes.txt || { cat build/verifytypes.txt; exit 1; }
 	@$(BIN)/lint-imports
 
 backends: $(VENV)/python ## Install Jaeger, Prometheus and Alertmanager where they are missing
@@ -82,4 +85,4 @@ constraints: $(VENV)/tools ## Choose the newest versions that pyproject.toml all
 		--group test --group lint --group bench --group dashboards --group targets --group tools --output-file constraints.txt
 
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist traces.jsonl metrics.prom
+	@rm -rf $(VENV) .tox build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist traces.jsonl metrics.prom
