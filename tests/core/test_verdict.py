@@ -407,6 +407,45 @@ def test_a_payload_that_only_seems_to_stand_in_the_body_is_altered(payload, body
     assert verdict(payload, body) is Verdict.ALTERED
 
 
+def calls_of_c(function):
+    """How many calls into C a function makes: its work, whatever the machine does meanwhile."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event == "c_call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+@pytest.mark.parametrize("unit", [b"a", b"1", b"ab", b"[", b"\n", b"a\n", b"1 ", b'"', b" ", b"{}"])
+@pytest.mark.parametrize("times", [2, 3, 8])
+def test_a_periodic_payload_sent_several_times_over_costs_no_more_work_than_its_length(unit, times):
+    def work(length):
+        payload = Payload(unit * (length // len(unit)) + b"x")
+        return calls_of_c(lambda: compare(payload, payload.body[:-1] * times + b"yx"))
+
+    compare(Payload(b"warm"), b"up")
+    assert work(8_000) <= 2 * work(4_000) + 100
+
+
+def test_a_payload_in_more_places_than_are_looked_at_is_unobserved():
+    assert verdict(b"1", b'{"text": " 1 , 1 , 1 , 1 "}') is Verdict.ALTERED
+    assert verdict(b"1", b'{"text": " 1 , 1 , 1 , 1 , 1 "}') is Verdict.UNOBSERVED
+
+
+@pytest.mark.parametrize("body", [b"\n" + b"a,b;\n" * 20_000, b'{"text": "' + b" 1x" * 20_000 + b'"}'])
+def test_a_search_that_costs_too_much_is_given_up_and_unobserved(body, monkeypatch):
+    monkeypatch.setattr("wirewitness.core.verdict._ALLOWANCE", 0)
+    assert verdict(b"1" if b'"' in body else b"a,b", body) is Verdict.UNOBSERVED
+
+
 def test_an_empty_payload_is_embedded_in_nothing():
     assert verdict(b"", b"anything") is Verdict.ALTERED
 

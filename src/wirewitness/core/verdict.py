@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import zlib
 
 from collections.abc import Iterator
 from decimal import Context, Decimal, InvalidOperation
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -81,7 +83,8 @@ def compare(payload: Payload, body: bytes, content_encoding: str = "") -> Compar
         content_encoding: The request's ``Content-Encoding``, lower-case.
 
     Returns:
-        ``UNOBSERVED`` where the content is in an encoding that can't be undone here, or nested too deeply to be read.
+        ``UNOBSERVED`` where the content is in an encoding that can't be undone here, or nested too deeply to be read, or where
+        the payload stands in too many places to look at each.
     """
     if body == payload.body:
         return IDENTICAL
@@ -89,11 +92,12 @@ def compare(payload: Payload, body: bytes, content_encoding: str = "") -> Compar
     if decoded is None:
         return UNOBSERVED
     same = decoded == payload.body or _same_json(payload.body, decoded)
-    if same is None:
-        return UNOBSERVED
     if same:
         return EQUIVALENT
-    if _embeds(decoded, payload.body):
+    embedded = None if same is None else _embeds(decoded, payload.body)
+    if embedded is None:
+        return UNOBSERVED
+    if embedded:
         return EMBEDDED
     return Comparison(Verdict.ALTERED, Reason.BYTES_DIFFER, first_difference(payload.body, decoded))
 
@@ -194,99 +198,124 @@ def _same_json(payload: bytes, body: bytes) -> bool | None:
     # The body first: most that isn't JSON at all is another request's. Parameters that are None make an empty payload,
     # and json.dumps sends null for them.
     try:
-        return bool(_json_value(body) == _json_value(payload or b"null"))
+        sent = _literals(body)
+        meant = _literals(payload or b"null")
+        return bool(sent == meant) or _same_value(sent, meant)
     except ValueError:
         return False
     except RecursionError:
         return None
 
 
-def _json_value(text: bytes) -> Any:
-    return _tagged(_parse(text, object_pairs_hook=_Members))
+def _literals(text: bytes) -> Any:
+    """
+    The value of JSON text, with numbers as they're written: as bytes, which equal nothing else.
+
+    NaN and the infinities are sent though they aren't JSON (RFC 8259 section 6): each is a number that equals itself only.
+    """
+    # Section 8.1: UTF-8 without a byte order mark. Given bytes, json.loads() would guess.
+    decoded, written = text.decode("utf-8"), str.encode
+    return json.loads(
+        decoded, parse_int=written, parse_float=written, parse_constant=written, object_pairs_hook=_members
+    )
 
 
-def _parse(text: bytes, **hooks: Any) -> Any:
-    # RFC 8259 section 8.1: UTF-8 without a byte order mark. Given bytes, json.loads() would guess.
-    return json.loads(text.decode("utf-8"), parse_int=_number, parse_float=_number, parse_constant=_Constant, **hooks)
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any] | tuple[tuple[str, Any], ...]:
+    # RFC 8259 section 4: members are unordered; of duplicates the order can matter, and sorting keeps it.
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else tuple(sorted(pairs, key=itemgetter(0)))
+
+
+def _same_value(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):  # in Python 1 == True
+        return False
+    if isinstance(one, bytes):
+        return one == other or _same_number(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same_value(one[name], other[name]) for name in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_same_value, one, other))
+    return bool(one == other)
 
 
 # The caller's own decimal context may trap nothing.
 _TRAPS = Context(traps=[InvalidOperation])
 
 
-def _number(literal: str) -> Decimal | _Constant:
+def _same_number(one: bytes, other: bytes) -> bool:
     try:
-        return Decimal(literal, _TRAPS)
-    except InvalidOperation:
-        return _Constant(literal)
+        return Decimal(one.decode(), _TRAPS) == Decimal(other.decode(), _TRAPS)
+    except InvalidOperation:  # an exponent that no Decimal holds: such a number equals itself only
+        return False
 
 
-class _Constant(str):
-    """
-    A number that no Decimal holds, equal to itself only; NaN and the infinities, which are sent though they aren't JSON
-    (RFC 8259 section 6), among them.
-    """
-
-    __slots__ = ()
-
-
-class _Members(list):  # type: ignore[type-arg]
-    """An object's members, duplicates included, in the order in which they stand."""
-
-
-class _Scalar(NamedTuple):
-    """A value with its type's name, for in Python ``1 == True`` and ``"NaN"`` would equal the constant."""
-
-    value: Any
-    kind: str = ""
-
-
-def _tagged(value: Any) -> Any:
-    if isinstance(value, _Members):
-        # RFC 8259 section 4: members are unordered; of duplicates the order can matter, and sorting keeps it.
-        return {"members": [(name, _tagged(member)) for name, member in sorted(value, key=lambda pair: pair[0])]}
-    if isinstance(value, list):
-        return [_tagged(item) for item in value]
-    return _Scalar(value, type(value).__name__ if value is not None else "")
-
-
-_DELIMITERS = b"[]{},: \t\r\n"
 _WHITESPACE = b" \t\r\n"
+_BESIDE_A_VALUE = re.compile(rb"[\[\]{},: \t\r\n]")
+_BESIDE_A_LINE = re.compile(rb"[\r\n]")
 # Of a payload such as 1 or [] only the first places in the body are looked at: each costs a reading of the body.
 _MOST_PLACES = 4
 _PLACEHOLDER = b'[""]'
 
 
-def _embeds(body: bytes, payload: bytes) -> bool:
+def _embeds(body: bytes, payload: bytes) -> bool | None:
+    """
+    Whether the payload stands in the body as a value, or on lines of its own; None where that would cost too much to know.
+    """
     content = payload.strip(_WHITESPACE)
     if not content or len(body) <= len(payload):
         return False
     if not _is_json(payload):
-        return _stands_on_lines_of_its_own(body, payload)
+        line = next(_places(body, payload, _BESIDE_A_LINE), False)
+        return None if line is None else bool(line)
     # Where another value can take its place, it's a value there, and not a part of a text, a name or a number.
     other = payload.replace(content, _PLACEHOLDER, 1)
-    places = islice(_places(body, payload, _DELIMITERS), _MOST_PLACES)
-    return any(_is_json_or_lines_of_it(body[:start] + other + body[end:]) for start, end in places)
+    places = _places(body, payload, _BESIDE_A_VALUE)
+    for place in islice(places, _MOST_PLACES):
+        if place is None:
+            return None
+        start, end = place
+        if _is_json_or_lines_of_it(body[:start] + other + body[end:]):
+            return True
+    return False if next(places, False) is False else None
 
 
-def _places(body: bytes, payload: bytes, delimiters: bytes) -> Iterator[tuple[int, int]]:
+def _places(body: bytes, payload: bytes, beside: re.Pattern[bytes]) -> Iterator[tuple[int, int] | None]:
+    """
+    Where the payload stands between delimiters or at an end of the body.
+
+    One search is linear. A periodic payload can stand in nearly as many places as the body has bytes, so the places that
+    don't fit are bounded in bytes, too: past that the last thing yielded is None.
+    """
     # A payload may bring its own: a line with its end, say.
-    before, after = payload[:1] in delimiters, payload[-1:] in delimiters
+    own_before, own_after = beside.match(payload), beside.match(payload[-1:])
+    allowed = 4 * len(body) + _ALLOWANCE
     start = body.find(payload)
     while start >= 0:
         end = start + len(payload)
-        if (before or body[max(start - 1, 0) : start] in delimiters) and (after or body[end : end + 1] in delimiters):
+        before = own_before or start == 0 or beside.match(body, start - 1)
+        if before and (own_after or end == len(body) or beside.match(body, end)):
             yield start, end
-        start = body.find(payload, start + 1)
+        allowed -= len(payload) + _COST_OF_A_PLACE
+        if allowed < 0:
+            yield None
+            return
+        # Where nothing fits before it, the next that can begins behind the next delimiter.
+        begins = start if before else _end_of_next(beside, body, start)
+        start = body.find(payload, begins + 1) if begins >= 0 else -1
 
 
-def _stands_on_lines_of_its_own(body: bytes, payload: bytes) -> bool:
-    return any(_places(body, payload, b"\r\n"))
+_COST_OF_A_PLACE = 64
+
+
+def _end_of_next(beside: re.Pattern[bytes], body: bytes, start: int) -> int:
+    found = beside.search(body, start)
+    return -1 if found is None else found.start()
 
 
 def _is_json(text: bytes) -> bool:
     try:
-        _parse(text)
+        # Whole numbers as floats, to look no further: int() refuses those of more than some 4300 digits.
+        json.loads(text.decode("utf-8"), parse_int=float)
     except (ValueError, RecursionError):
         return False
     return True
