@@ -31,7 +31,7 @@ from wirewitness.outbox import HttpSender, MemorySpool, Outbox, SqliteSpool
 
 TITLE = "Outbox 1  what the caller waits"
 RATE = 5_000
-CALLS = 10_000
+CALLS = 4_000
 MOST_P50, MOST_P99, MOST_DOWN = 2.5, 10.0, 1.5
 SPOOLS = ("memory", "group")
 
