@@ -1,8 +1,29 @@
 """
-What wirewitness raises.
+What wirewitness raises, and how its error texts name a value.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """
+    A value as an error text may name it: what it is and how long it is, never what stands in it.
+
+    Whatever a caller gives to the wrong argument can be a key, a token or a whole datafile, and error texts end in logs. Only
+    numbers, booleans and None are shown as they are.
+    """
+    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**15):
+        return repr(value)
+    kind = value.__qualname__ if isinstance(value, type) else type(value).__qualname__
+    if isinstance(value, type):
+        return f"the class {kind}"
+    if isinstance(value, (str, bytes, bytearray)):
+        return f"a {kind} of {len(value)} {'characters' if isinstance(value, str) else 'bytes'}"
+    if isinstance(value, (list, tuple, dict, set, frozenset)):
+        return f"a {kind} of {len(value)}"
+    return f"{'an' if kind[:1] in 'AEIOUaeiou' else 'a'} {kind}"
 
 
 class WireWitnessError(Exception):

@@ -10,6 +10,8 @@ import logging
 import threading
 import urllib.request
 
+from pathlib import Path
+
 import pytest
 import requests
 
@@ -18,6 +20,7 @@ from optimizely.helpers.enums import NotificationTypes
 from wirewitness import ConfigurationError, witness
 from wirewitness._guard import INTERNAL_ERRORS
 from wirewitness.optimizely import CachedConfigManager, Fault, Fetched, Source
+from wirewitness.optimizely.datafile_fetch import may_follow
 from wirewitness.testing import capture
 
 
@@ -124,9 +127,44 @@ def test_a_redirect_from_https_to_http_is_not_followed(secure_cdn, cdn, manage, 
     assert (fetches[0].fault, cdn.requests) == (Fault.REDIRECTS, [])
 
 
-def test_a_redirect_is_followed(secure_cdn, cdn, manage):
+FOLLOWED = {
+    "https to https elsewhere": ("https://cdn.example/a.json", "https://other.example/b.json"),
+    "http to itself": ("http://cdn.example/a.json", "http://cdn.example:80/b.json"),
+    "http to its own https": ("http://cdn.example/a.json", "https://cdn.example/a.json"),
+}
+NOT_FOLLOWED = {
+    "https to http": ("https://cdn.example/a.json", "http://cdn.example/a.json"),
+    "http to another host": ("http://cdn.example/a.json", "http://169.254.169.254/latest/meta-data"),
+    "http to https elsewhere": ("http://cdn.example/a.json", "https://other.example/a.json"),
+    "http to another port": ("http://cdn.example/a.json", "http://cdn.example:9200/a.json"),
+    "a subdomain": ("http://cdn.example/a.json", "http://cdn.example.other.example/a.json"),
+    "user info": ("https://cdn.example/a.json", "https://user:password@cdn.example/a.json"),
+    "two hosts in one": ("http://cdn.example/a.json", "http://other.example\\@cdn.example/a.json"),
+    "a port that is none": ("https://cdn.example/a.json", "https://cdn.example:port/a.json"),
+    "a file": ("https://cdn.example/a.json", "file:///etc/passwd"),
+    "no host": ("https://cdn.example/a.json", "https:///a.json"),
+}
+
+
+@pytest.mark.parametrize("pair", FOLLOWED)
+def test_a_redirect_that_stays_as_safe_as_it_was_may_be_followed(pair):
+    assert may_follow(*FOLLOWED[pair])
+
+
+@pytest.mark.parametrize("pair", NOT_FOLLOWED)
+def test_a_redirect_that_leaves_https_or_a_plain_host_is_not_followed(pair):
+    assert not may_follow(*NOT_FOLLOWED[pair])
+
+
+def test_a_redirect_from_plain_http_to_its_own_https_is_followed(secure_cdn, cdn, manage):
     cdn.answer = cdn.status(301, Location=secure_cdn.url)
     assert manage().get_config().revision == "7"
+
+
+def test_a_redirect_from_plain_http_to_another_host_is_not_followed(cdn, manage, fetches):
+    cdn.answer = cdn.status(302, Location=cdn.url.replace("127.0.0.1", "localhost"))
+    assert manage().get_config() is None
+    assert (fetches[0].fault, len(cdn.requests)) == (Fault.REDIRECTS, 1)
 
 
 def test_it_goes_through_the_environment_s_proxy_and_ends_in_time_there_too(cdn, manage, fetches, monkeypatch):
@@ -317,8 +355,15 @@ def test_what_hooks_raise_reaches_nobody(cdn, manage, datafile):
         ({"sdk_key": "k", "url_template": "http://cdn/{sdk_key}/{other}"}, "url_template="),
         ({"url": "ftp://cdn/datafile.json"}, "must begin with http"),
         ({"url": "https:///datafile.json"}, "name a host"),
+        ({"url": "http://cdn:port/datafile.json"}, "name a host"),
+        ({"url": 7}, "name a host"),
+        ({"sdk_key": "k", "cache_path": 7}, "cache_path=7: must be a path"),
+        ({"sdk_key": "k", "fallback": 7}, "fallback=7: it is no path"),
+        ({"sdk_key": "k", "fallback": "/no\0path"}, "fallback=a str of 8 characters: it is no path"),
+        ({"sdk_key": "k", "fallback": "/dev/null"}, "no regular file"),
+        ({"sdk_key": "k", "fallback": Path("/no/such/file")}, "fallback='/no/such/file': No such file"),
         ({"sdk_key": "k", "expires": 0}, "expires=0: must be"),
-        ({"sdk_key": "k", "timeout": "10"}, "timeout='10': must be"),
+        ({"sdk_key": "k", "timeout": "10"}, "timeout=a str of 2 characters: must be"),
         ({"sdk_key": "k", "jitter": 1}, "jitter=1: must be"),
         ({"sdk_key": "k", "on_fetch": 1}, "on_fetch=1: must be"),
         ({"sdk_key": "k", "fallback": "{}"}, "fallback: not_datafile"),
@@ -342,17 +387,17 @@ def test_the_sdk_key_is_the_datafile_s_where_only_a_url_is_known(manage):
     assert manage().get_sdk_key() == "an-sdk-key"
 
 
-def test_an_access_token_goes_to_the_url_s_own_host_only(cdn, manage, fetches):
+def test_an_access_token_goes_to_the_url_s_own_host_only(secure_cdn, manage, fetches):
     def away(request):
-        elsewhere = cdn.url.replace("127.0.0.1", "localhost")
-        cdn.answer = cdn.published
-        cdn.respond(request, 302, b"", Location=elsewhere)
+        elsewhere = secure_cdn.url.replace("127.0.0.1", "localhost")
+        secure_cdn.answer = secure_cdn.published
+        secure_cdn.respond(request, 302, b"", Location=elsewhere)
 
-    cdn.answer = away
-    manage(datafile_access_token="secret")
+    secure_cdn.answer = away
+    manage(url=secure_cdn.url, datafile_access_token="secret")
     assert fetches.wait_for(1)
     assert fetches[0].outcome is Fetched.UPDATED
-    sent = [headers.get("Authorization") for _, headers in cdn.requests]
+    sent = [headers.get("Authorization") for _, headers in secure_cdn.requests]
     assert sent == ["Bearer secret", None]
 
 

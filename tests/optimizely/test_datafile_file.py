@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import time
 
 import pytest
 
+from wirewitness.errors import ConfigurationError
 from wirewitness.optimizely import Fetched, Source
+from wirewitness.optimizely.datafile_fetch import Answer
+from wirewitness.optimizely.datafile_file import Stored
+from wirewitness.optimizely.datafile_supply import Options
 
 
 @pytest.fixture
@@ -108,7 +113,23 @@ UNTRUSTED = {
     "of half the fields": lambda path: path.write_text('{"format": 1}'),
     "writable by others": lambda path: path.chmod(0o622),
     "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a FIFO": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a socket": lambda path: (path.unlink(), bind(path)),
+    "a device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "a link": lambda path: (path.rename(path.with_suffix(".other")), path.symlink_to(path.with_suffix(".other"))),
+    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path)),
+    "larger than a datafile can be": lambda path: os.truncate(path, 1 << 40),
+    "nested deeply": lambda path: path.write_text("[" * 100_000),
+    "of a time that is none": lambda path: rewrite(path, saved=float("nan")),
+    "of a time past all floats": lambda path: rewrite(path, saved=10**400),
+    "of a tag that is none": lambda path: rewrite(path, etag=7),
+    "of a tag that is two fields": lambda path: rewrite(path, etag="a\r\nX: b"),
 }
+
+
+def bind(path):
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
 
 
 @pytest.mark.parametrize("how", UNTRUSTED)
@@ -118,6 +139,36 @@ def test_a_file_that_cannot_be_trusted_is_not_used_and_counted(how, written, cdn
     manager = manage(cache_path=written)
     assert manager.get_config() is None
     assert faults("file_read") >= 1
+
+
+@pytest.mark.parametrize("how", ["a folder", "a FIFO", "a socket"])
+def test_what_is_no_file_is_not_replaced(how, written, manage, fetches, faults):
+    UNTRUSTED[how](written)
+    before = written.stat()
+    manager = manage(cache_path=written)
+    assert manager.get_config().revision == "7"
+    fetches.next(manager)
+    assert faults("file_write") >= 1
+    assert (written.stat().st_ino, written.stat().st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_a_fifo_for_a_fallback_is_told_at_once(tmp_path, manage):
+    os.mkfifo(tmp_path / "fallback.json")
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        manage(fallback=tmp_path / "fallback.json")
+
+
+@pytest.mark.parametrize("datafile", ['[{"sdkKey": "CANARY"}]', "\0{CANARY}", '"CANARY' + "x" * 5000])
+def test_an_error_text_holds_nothing_of_a_datafile_or_a_key(datafile, manage):
+    with pytest.raises(ConfigurationError) as raised:
+        manage(fallback=datafile)
+    assert "CANARY" not in str(raised.value)
+
+
+def test_reprs_hold_nothing_of_a_datafile_or_a_key():
+    options = Options("http://CANARY/", "CANARY", 1.0, 1.0, 0.1, 1, "CANARY", None, None)
+    shown = [options, Stored("CANARY", 0.0, None, None), Answer(200, b"CANARY", None, None)]
+    assert "CANARY" not in repr(shown)
 
 
 def test_a_file_of_a_datafile_that_is_not_taken_any_more_is_not_used(written, cdn, manage, faults):

@@ -253,7 +253,9 @@ def test_a_second_declaration_is_refused(checkout, key):
 
 
 def test_a_method_that_the_sdk_does_not_have_is_refused(client):
-    with pytest.raises(ConfigurationError, match="by='choose': must be one of activate, get_variation, decide"):
+    with pytest.raises(
+        ConfigurationError, match="by=a str of 6 characters: must be one of activate, get_variation, decide"
+    ):
         experiment(client, "checkout_test", by="choose")
 
 

@@ -8,7 +8,7 @@ import math
 
 from typing import Any
 
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 
 
 def positive(name: str, value: Any) -> int:
@@ -19,7 +19,7 @@ def positive(name: str, value: Any) -> int:
         ConfigurationError: If it's none.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        msg = f"{name}={value!r}: must be a whole number greater than 0"
+        msg = f"{name}={shown(value)}: must be a whole number greater than 0"
         raise ConfigurationError(msg)
     return int(value)
 
@@ -32,6 +32,6 @@ def seconds(name: str, value: Any) -> float:
         ConfigurationError: If it's none.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        msg = f"{name}={value!r}: must be a number of seconds greater than 0"
+        msg = f"{name}={shown(value)}: must be a number of seconds greater than 0"
         raise ConfigurationError(msg)
     return float(value)

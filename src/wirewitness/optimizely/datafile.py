@@ -18,7 +18,7 @@ from optimizely.optimizely_config import OptimizelyConfig
 from optimizely.project_config import ProjectConfig
 
 from wirewitness._guard import fail_open
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.optimizely.datafile_parse import Parser
 from wirewitness.optimizely.datafile_refresh import Refresher
 from wirewitness.optimizely.datafile_supply import Fallback, Held, OnFetch, Options, Supply
@@ -264,8 +264,8 @@ def _url(sdk_key: str | None, template: str | None, *, secure: bool) -> str:
     chosen = template or by_default
     try:
         return chosen.format(sdk_key=sdk_key)
-    except (AttributeError, LookupError, ValueError):
-        msg = f"url_template={template!r}: must be a URL with {{sdk_key}} in it, and nothing else in braces"
+    except (AttributeError, LookupError, TypeError, ValueError):
+        msg = f"url_template={shown(template)}: must be a URL with {{sdk_key}} in it, and nothing else in braces"
         raise ConfigurationError(msg) from None
 
 

@@ -65,6 +65,9 @@ class Answer(NamedTuple):
     etag: str | None
     last_modified: str | None
 
+    def __repr__(self) -> str:
+        return f"Answer({self.status}, {len(self.body)} bytes)"
+
 
 class Deadline:
     """
@@ -166,10 +169,34 @@ class _Session(requests.Session):
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
-        if target and resp.url.startswith("https:") and urlsplit(urljoin(resp.url, target)).scheme != "https":
+        if target and not may_follow(resp.url, urljoin(resp.url, target)):
             resp.close()
             raise FetchFailed(Fault.REDIRECTS, status=resp.status_code)
         return target
+
+
+def may_follow(url: str, target: str) -> bool:
+    """
+    Whether a redirect may be followed. From https it leads to https; from plain http, whose answers anybody on the way can
+    write, it leads to the same host and port, or to https on the same host.
+
+    Args:
+        url: What was asked for.
+        target: Where the answer points to, absolute.
+    """
+    # Libraries read these differently: one would check a host, and another would ask another one.
+    if "\\" in target or not target.isprintable():
+        return False
+    try:
+        here, there = urlsplit(url), urlsplit(target)
+        ports = (here.port or 80, there.port or 80)
+    except ValueError:
+        return False
+    if there.scheme not in {"http", "https"} or not there.hostname or "@" in there.netloc:
+        return False
+    if here.scheme == "https":
+        return there.scheme == "https"
+    return there.hostname == here.hostname and (there.scheme == "https" or ports[0] == ports[1])
 
 
 class _Bearer(requests.auth.AuthBase):

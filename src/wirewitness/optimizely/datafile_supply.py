@@ -10,15 +10,15 @@ import random
 import time
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from wirewitness._guard import fail_open
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.optimizely.datafile_fetch import Answer, Deadline, FetchFailed, fetch
-from wirewitness.optimizely.datafile_file import CacheFile, Stored, Unreadable
+from wirewitness.optimizely.datafile_file import CacheFile, Stored, Unreadable, open_regular
 from wirewitness.optimizely.datafile_parse import Datafile, Parser, Rejected
 from wirewitness.telemetry.datafile import DatafileTelemetry, Fault, Fetch, Fetched, Source
 
@@ -39,13 +39,13 @@ class Options:
     How datafiles are had. :class:`wirewitness.optimizely.CachedConfigManager` documents them.
     """
 
-    url: str
-    token: str | None
+    url: str = field(repr=False)
+    token: str | None = field(repr=False)
     expires: float
     timeout: float
     jitter: float
     most_bytes: int
-    fallback: Fallback | None
+    fallback: Fallback | None = field(repr=False)
     cache_path: str | os.PathLike[str] | None
     on_fetch: OnFetch | None
 
@@ -53,20 +53,26 @@ class Options:
         """
         Raise a ConfigurationError for what can't work.
         """
-        if urlsplit(self.url).scheme not in {"http", "https"} or not urlsplit(self.url).hostname:
-            msg = "the datafile's URL must begin with http:// or https:// and name a host"
-            raise ConfigurationError(msg)
+        try:
+            parts = urlsplit(self.url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except (AttributeError, TypeError, ValueError):
+            usable = False
+        if not usable:
+            msg = f"the datafile's URL, {shown(self.url)}, must begin with http:// or https:// and name a host"
+            raise ConfigurationError(msg) from None
         for name in ("expires", "timeout", "most_bytes"):
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and value > 0):
-                msg = f"{name}={value!r}: must be a number greater than 0"
+                msg = f"{name}={shown(value)}: must be a number greater than 0"
                 raise ConfigurationError(msg)
-        if not 0 <= self.jitter < 1:
-            msg = f"jitter={self.jitter!r}: must be a share of expires, from 0 to less than 1"
+        jitter: object = self.jitter
+        if not (isinstance(jitter, (int, float)) and 0 <= jitter < 1):
+            msg = f"jitter={shown(self.jitter)}: must be a share of expires, from 0 to less than 1"
             raise ConfigurationError(msg)
         hook: object = self.on_fetch
         if hook is not None and not callable(hook):
-            msg = f"on_fetch={hook!r}: must be a callable"
+            msg = f"on_fetch={shown(hook)}: must be a callable"
             raise ConfigurationError(msg)
 
 
@@ -83,7 +89,7 @@ class Held:
         last_modified: Since when the server had it, or None.
     """
 
-    datafile: Datafile
+    datafile: Datafile = field(repr=False)
     source: Source
     confirmed: float | None = None
     etag: str | None = None
@@ -107,7 +113,11 @@ class Supply:
         self._parse = parse
         self._telemetry = telemetry
         path = options.cache_path
-        self._file = None if path is None else CacheFile(path, options.url, options.most_bytes)
+        try:
+            self._file = None if path is None else CacheFile(path, options.url, options.most_bytes)
+        except TypeError:
+            msg = f"cache_path={shown(path)}: must be a path, as a str or an os.PathLike[str]"
+            raise ConfigurationError(msg) from None
         self._fallback: Held | None = None
         self._failures = 0
         self._deadline: Deadline | None = None
@@ -127,12 +137,15 @@ class Supply:
 
     def _read_fallback(self, given: str | bytes | os.PathLike[str]) -> Held:
         try:
-            return Held(self._parse(_text_of(given)), Source.FALLBACK)
+            return Held(self._parse(_text_of(given, self._options.most_bytes)), Source.FALLBACK)
         except Rejected as rejected:
             msg = f"fallback: {rejected.fault.value}: the SDK can't work with it, and it would be found out on the day it's needed"
             raise ConfigurationError(msg) from None
-        except OSError as error:
-            msg = f"fallback={given!r}: {error.strerror}; a datafile itself begins with a brace"
+        except (OSError, TypeError, ValueError) as error:
+            # A str can be a datafile, whole or cut: only what can be nothing but a path is named.
+            named = f"{os.fspath(given)!r}" if isinstance(given, os.PathLike) else shown(given)
+            why = (error.strerror if isinstance(error, OSError) else None) or "it is no path"
+            msg = f"fallback={named}: {why}; give a regular file, or a datafile itself, which begins with a brace"
             raise ConfigurationError(msg) from None
 
     def fresh(self, held: Held | None) -> bool:
@@ -246,7 +259,7 @@ class Supply:
             return
         try:
             self._file.write(Stored(held.datafile.text, held.confirmed, held.etag, held.last_modified))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._fault(Fault.FILE_WRITE, type(error).__qualname__, held)
 
     def _fault(self, fault: Fault, error_type: str | None, held: Held | None) -> None:
@@ -280,10 +293,14 @@ class Supply:
         return left * _random.uniform(1.0 - options.jitter, 1.0)
 
 
-def _text_of(given: str | bytes | os.PathLike[str]) -> str | bytes:
+def _text_of(given: str | bytes | os.PathLike[str], most_bytes: int) -> str | bytes:
     if isinstance(given, bytes) or (isinstance(given, str) and given.lstrip("\ufeff \t\r\n")[:1] in {"{", ""}):
         return given
-    return Path(given).read_bytes()
+    with open_regular(Path(given)) as file:
+        read = file.read(most_bytes + 1)
+    if len(read) > most_bytes:
+        raise Rejected(Fault.TOO_LARGE)
+    return read
 
 
 def _conditions(held: Held | None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
 
 from wirewitness._guard import fail_open
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.telemetry import MeterProvider
 from wirewitness.telemetry.experiments import Chosen, ExperimentTelemetry, Slip
 
@@ -142,7 +142,7 @@ class Experiment(_Asked):
         meter_provider: MeterProvider | None = None,
     ) -> None:
         if by not in get_args(By):
-            msg = f"by={by!r}: must be one of {', '.join(get_args(By))}"
+            msg = f"by={shown(by)}: must be one of {', '.join(get_args(By))}"
             raise ConfigurationError(msg)
         super().__init__(client, key, attributes, meter_provider)
         self._by = by
@@ -258,8 +258,8 @@ class Feature(_Asked):
         meter_provider: MeterProvider | None = None,
     ) -> None:
         super().__init__(client, key, attributes, meter_provider)
-        for shown in ("on", "off"):
-            self._telemetry.declare(shown)
+        for key_of_pair in ("on", "off"):
+            self._telemetry.declare(key_of_pair)
 
     def enabled(self) -> bool:
         """

@@ -13,7 +13,7 @@ from optimizely.optimizely import Optimizely
 
 from wirewitness._guard import fail_open
 from wirewitness._witness import witness
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.optimizely.decisions import DecisionListener
 from wirewitness.optimizely.event_ledger import EventBook
 from wirewitness.optimizely.odp import OdpWatch
@@ -112,7 +112,7 @@ def _book(client: object, which: str, named: str) -> EventBook:
     watch = getattr(instrumented, which, None)
     if watch is None:
         missing = "is not instrumented: instrument() it first" if instrumented is None else f"has no {named}"
-        msg = f"{client!r} {missing}"
+        msg = f"{shown(client)} {missing}"
         raise ConfigurationError(msg)
     book: EventBook = watch.ledger.book()
     return book
@@ -120,7 +120,7 @@ def _book(client: object, which: str, named: str) -> EventBook:
 
 def _check(client: object) -> None:
     if not isinstance(client, Optimizely):
-        msg = f"{client!r} is no Optimizely client"
+        msg = f"{shown(client)} is no Optimizely client"
         raise ConfigurationError(msg)
 
 
