@@ -4,6 +4,8 @@ The sink records what arrived and misbehaves as asked, seen from raw sockets and
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import http.client
 import socket
@@ -46,7 +48,8 @@ def talk(sink, *pieces):
     with socket.create_connection((sink.host, sink.port), timeout=10) as connection:
         for piece in pieces:
             connection.sendall(piece)
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
@@ -398,3 +401,143 @@ def test_it_hangs_up_behind_an_answer_without_a_word(sink):
 def test_a_slow_reader_gets_all_of_it(sink):
     assert ask(sink, "/slow-read/1", LARGE).status == 204
     assert sink.requests[0].body == LARGE
+
+
+ODD_TARGETS = {
+    "an asterisk": "*",
+    "two slashes": "//x",
+    "absolute": "http://other.example/v1/events",
+    "absolute in capitals": "HTTP://other.example/v1/events",
+    "absolute without a path": "http://other.example",
+    "percent garbage": "/%zz%",
+    "percent controls": "/redirect/302/%0d%0aX:%20b",
+    "a fragment": "/v1/events#x",
+    "no slash": "v1/events",
+    "only a query": "?a",
+    "non-ASCII": "/ü",
+    "a control": "/\x01",
+    "a space": "/a b",
+    "nothing": "",
+    "more milliseconds than a timer takes": "/slow/99999999999999999999",
+    "more digits than a number has": "/slow-read/" + "9" * 5000,
+    "more times than a number has digits": "/flaky/" + "9" * 5000 + "/503",
+    "long": "/" + "a" * 500_000,
+    "longer than is read": "/" + "a" * 3_000_000,
+    "an empty number": "/slow/",
+    "a redirect to what is no path": '/redirect/302/"<>^`{|}',
+    "a wait that is none": "/status/429?retry-after=%20%00,;",
+}
+
+
+@pytest.mark.parametrize("target", ODD_TARGETS.values(), ids=ODD_TARGETS)
+@pytest.mark.parametrize("method", ["GET", "POST", "CONNECT", "OPTIONS"])
+def test_every_odd_target_is_answered(sink, method, target):
+    request = f"{method} {target} HTTP/1.1\r\nHost: sink\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+    (status,) = statuses(talk(sink, request.encode("latin-1")))
+    assert 200 <= status < 500
+    assert ask(sink, "/v1/events").status == 204
+
+
+ODD_FAULTS = [
+    b"/redirect/302/\xfc\xff",
+    b"/redirect/302/a  b",
+    b"/status/503?retry-after= 2",
+    b"/status/503?retry-after=\xff",
+    b"\xff\xfe",
+    b"*",
+    b"/slow/\xb2",
+    b"/status/2\xb2\xb3",
+]
+
+
+@pytest.mark.parametrize("fault", ODD_FAULTS)
+@pytest.mark.parametrize("method", ["POST", "CONNECT"])
+def test_every_odd_fault_that_is_asked_for_is_answered(sink, method, fault):
+    request = f"{method} / HTTP/1.1\r\nHost: sink\r\nConnection: close\r\nX-Sink: ".encode("ascii") + fault
+    (status,) = statuses(talk(sink, request + b"\r\n\r\n"))
+    assert 200 <= status < 600
+
+
+NO_HTTP = [
+    b"\r\n\r\n\r\n",
+    b"GET /\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    b"POST / HTTP/1.1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * (4 << 20) + b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("sent", NO_HTTP, ids=range(len(NO_HTTP)))
+def test_what_is_no_http_is_refused_with_an_answer(sink, sent):
+    answered = statuses(talk(sink, sent))
+    assert answered
+    assert all(400 <= status < 600 for status in answered)
+
+
+def test_a_fault_of_the_sink_s_own_is_an_answer(sink, monkeypatch):
+    sink.script("/v1/events", ["no status"])
+    (status,) = statuses(talk(sink, post("/v1/events")))
+    assert status == 500
+
+
+def test_an_upgrade_that_is_asked_for_and_not_given_is_a_whole_request(sink):
+    talk(sink, post("/v1/events", BODY, "Upgrade: websocket", "Connection: upgrade"))
+    (received,) = sink.requests
+    assert (received.complete, received.body) == (True, BODY)
+
+
+def test_without_a_descriptor_it_waits_and_goes_on(sink, monkeypatch):
+    """As at EMFILE: accept() fails, and the connection stays in the backlog."""
+    failing = threading.Event()
+    failed = threading.Semaphore(0)
+    accept = socket.socket.accept
+
+    def no_descriptor(listener):
+        if failing.is_set():
+            failed.release()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", no_descriptor)
+    failing.set()
+    with socket.create_connection((sink.host, sink.port), timeout=10) as connection:
+        connection.sendall(post("/v1/events", BODY, "Connection: close"))
+        for _ in range(3):
+            assert failed.acquire(timeout=10)
+        failing.clear()
+        assert statuses(b"".join(iter(lambda: connection.recv(65536), b""))) == [204]
+
+
+def test_it_closes_without_a_descriptor_too(monkeypatch):
+    with Sink() as sink:
+
+        def no_descriptor(*_args, **_options):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(socket, "create_connection", no_descriptor)
+        sink.close()
+    assert not sink._acceptor.is_alive()
+
+
+def test_without_a_thread_the_connection_is_ended_and_the_next_one_served(sink, monkeypatch):
+    start = threading.Thread.start
+
+    def no_thread(thread):
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise RuntimeError
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with contextlib.suppress(ConnectionError):
+        assert talk(sink, post("/v1/events")) == b""
+    assert ask(sink, "/v1/events").status == 204
+
+
+def test_queries_and_credentials_are_in_no_repr(sink):
+    talk(sink, post("/v1/events?key=CANARY", BODY, "Authorization: Bearer CANARY"))
+    assert sink.requests
+    assert "CANARY" not in repr(sink.requests)

@@ -88,7 +88,7 @@ class Rule(NamedTuple):
 
 
 def _status(asked: Asked) -> Answer:
-    _, _, seconds = asked.query.partition("retry-after=")
+    seconds = asked.query.partition("retry-after=")[2].strip()
     return Answer(asked.number("code"), (("Retry-After", seconds),) if seconds else ())
 
 
@@ -103,22 +103,24 @@ def _flaky(asked: Asked) -> Answer:
 
 
 _CODE: Final = r"/(?P<code>[2-5]\d\d)"
+# More digits than a timer takes, or than become a number, are another path.
+_NUMBER: Final = r"\d{1,9}"
 
 RULES: Final = (
     Rule(r"/v1/events", lambda _: Answer()),
     Rule(rf"/status{_CODE}", _status),
     Rule(r"/redirect/(?P<code>3\d\d)(?P<target>/.+)?", _redirect),
-    Rule(r"/slow/(?P<milliseconds>\d+)", lambda asked: Answer(delay=asked.number("milliseconds") / 1000)),
+    Rule(rf"/slow/(?P<milliseconds>{_NUMBER})", lambda asked: Answer(delay=asked.number("milliseconds") / 1000)),
     Rule(r"/reset/before", lambda _: Answer(None, moment=Moment.AT_HEAD)),
     Rule(r"/reset/during", lambda _: Answer(None, moment=Moment.IN_CONTENT)),
     Rule(r"/reset/after", lambda _: Answer(None)),
     Rule(r"/half-close", lambda _: Answer(None, orderly=True)),
     Rule(rf"/hang-up{_CODE}", lambda asked: Answer(asked.number("code"), hangs_up=True)),
-    Rule(r"/slow-read/(?P<milliseconds>\d+)", lambda asked: Answer(pace=asked.number("milliseconds") / 1000)),
+    Rule(rf"/slow-read/(?P<milliseconds>{_NUMBER})", lambda asked: Answer(pace=asked.number("milliseconds") / 1000)),
     Rule(rf"/early{_CODE}", lambda asked: Answer(asked.number("code"), moment=Moment.AT_HEAD, close=True)),
     Rule(rf"/close{_CODE}", lambda asked: Answer(asked.number("code"), close=True)),
     Rule(r"/echo-digest", lambda _: Answer(tells_digest=True)),
-    Rule(rf"/flaky/(?P<times>\d+){_CODE}", _flaky),
+    Rule(rf"/flaky/(?P<times>{_NUMBER}){_CODE}", _flaky),
 )
 """The paths that the sink knows; the first that fits is taken, and any other path is answered 404."""
 
@@ -133,7 +135,7 @@ def answer_to(path: str, query: str, earlier: int) -> Answer:
         earlier: How many requests for this path came before.
     """
     for rule in RULES:
-        match = re.fullmatch(rule.pattern, path)
+        match = re.fullmatch(rule.pattern, path, re.ASCII)
         if match is not None:
             return rule.answer(Asked(match.groupdict(), query, earlier))
     return Answer(404)

@@ -43,6 +43,12 @@ _AT_ONCE: Final = 1 << 16
 _LONGEST_HEAD: Final = 1 << 20
 # socket(7): with a linger time of zero, close() sends a reset.
 _RESET: Final = struct.pack("ii", 1, 0)
+# Seconds and bytes for which a client that is refused may still send, so that it can read the answer (RFC 9112 section 9.6).
+_LINGER: Final = 2.0
+_MOST_LINGERED: Final = 64 << 20
+# Seconds between two looks of the accepting thread, and after a connection that could not be had.
+_LOOK: Final = 0.5
+_BACK_OFF: Final = 0.05
 # RFC 9110 sections 15.3.5 and 15.4.5: these have no content, and so no length of it.
 _WITHOUT_CONTENT: Final = frozenset({204, 304})
 
@@ -54,8 +60,8 @@ class Received:
 
     Attributes:
         method: As received.
-        target: The request target as received (RFC 9112 section 3.2).
-        headers: The header fields in their order, the names in lower case.
+        target: The request target as received (RFC 9112 section 3.2). In no repr: its query can hold secrets.
+        headers: The header fields in their order, the names in lower case. In no repr.
         body: The content without framing, as far as it was read. In no repr.
         connection: Which connection it came on: the sink counts them from 0.
         complete: Whether all of the content arrived before the sink answered or the connection ended.
@@ -64,8 +70,8 @@ class Received:
     """
 
     method: str
-    target: str
-    headers: Fields
+    target: str = field(repr=False)
+    headers: Fields = field(repr=False)
     body: bytes = field(repr=False)
     connection: int
     complete: bool = True
@@ -135,10 +141,8 @@ def _asked_of(head: h11.Request) -> str:
 
 def _origin_form(target: str) -> str:
     # RFC 9112 section 3.2.2: a server must accept the absolute form, too.
-    for scheme in ("http://", "https://"):
-        if target.startswith(scheme):
-            return "/" + target[len(scheme) :].partition("/")[2]
-    return target
+    scheme, found, rest = target.partition("://")
+    return "/" + rest.partition("/")[2] if found and scheme.lower() in {"http", "https"} else target
 
 
 class Sink:
@@ -210,6 +214,7 @@ class Sink:
         """
         self._stopping.clear()
         self._listener = socket.create_server((self.host, self.port))
+        self._listener.settimeout(_LOOK)
         self.port = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="sink", daemon=True)
         self._acceptor.start()
@@ -223,7 +228,9 @@ class Sink:
         if listener is None or self._acceptor is None:
             return
         self._stopping.set()
-        with contextlib.suppress(OSError):  # nothing else wakes accept() on every system
+        with contextlib.suppress(
+            OSError
+        ):  # it wakes accept() at once; without a descriptor for it that looks by itself
             socket.create_connection((self.host, self.port), timeout=1.0).close()
         self._acceptor.join()
         listener.close()
@@ -244,23 +251,39 @@ class Sink:
         return f"<Sink {self.url}: {len(self.requests)} requests>"
 
     def _accept(self, listener: socket.socket) -> None:
-        for number in itertools.count():
-            connection, _ = listener.accept()
+        numbers = itertools.count()
+        while not self._stopping.is_set():
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                # No descriptor left, or the client has gone already: those that wait stay in the backlog.
+                self._stopping.wait(_BACK_OFF)
+                continue
             if self._stopping.is_set():
                 connection.close()
                 return
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            number = next(numbers)
             thread = threading.Thread(target=self._serve, args=(connection, number), name=f"sink-{number}", daemon=True)
             self._open[thread] = connection
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # no thread left
+                del self._open[thread]
+                connection.close()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        with connection, contextlib.suppress(OSError):
-            if isinstance(connection, ssl.SSLSocket):
-                connection.do_handshake()
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Conversation(connection, number, self._log, self._stopping).run()
+        with contextlib.suppress(OSError), connection:
+            if self._tls is not None:
+                # The plain socket is detached by that: what close() ends is the TLS one.
+                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                self._open[threading.current_thread()] = connection
+            with connection:
+                if isinstance(connection, ssl.SSLSocket):
+                    connection.do_handshake()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _Conversation(connection, number, self._log, self._stopping).run()
         self._open.pop(threading.current_thread(), None)
 
 
@@ -275,16 +298,33 @@ class _Conversation:
         self._log = log
         self._stopping = stopping
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_LONGEST_HEAD)
+        self._answered = False
 
     def run(self) -> None:
         try:
             while self._turn():
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
-            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE} and not self._stopping.is_set():
-                self._respond(error.error_status_hint, (), close=True)
+            self._refuse(error.error_status_hint)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 -- a fault of the sink's is an answer, too
+            self._refuse(500)
+
+    def _refuse(self, status: int) -> None:
+        # By hand: h11 sends nothing more once it has found a fault.
+        if self._answered or self._stopping.is_set():
+            return
+        self._socket.sendall(f"HTTP/1.1 {status} \r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode("ascii"))
+        # Closed at once, with something unread, the connection would be reset, and the client lose the answer.
+        self._socket.shutdown(socket.SHUT_WR)
+        self._socket.settimeout(_LINGER)
+        deadline, left = time.monotonic() + _LINGER, _MOST_LINGERED
+        while left > 0 and time.monotonic() < deadline and (piece := self._socket.recv(_AT_ONCE)):
+            left -= len(piece)
 
     def _turn(self) -> bool:
+        self._answered = False
         head = self._event()
         if not isinstance(head, h11.Request):
             return False
@@ -302,7 +342,7 @@ class _Conversation:
         if answer.moment is Moment.AT_HEAD:
             return
         if self._http.they_are_waiting_for_100_continue:
-            self._write(h11.InformationalResponse(status_code=100, headers=[]))
+            self._socket.sendall(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
         while isinstance(event := self._event(), h11.Data):
             pieces.append(bytes(event.data))
             if answer.moment is Moment.IN_CONTENT:
@@ -321,7 +361,7 @@ class _Conversation:
             headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers),
             body=body,
             connection=self._number,
-            complete=self._http.their_state in {h11.DONE, h11.MUST_CLOSE},
+            complete=self._http.their_state not in {h11.SEND_BODY, h11.ERROR},
             status=status,
             arrived=time.monotonic(),
         )
@@ -338,8 +378,10 @@ class _Conversation:
     def _respond(self, status: int, fields: Fields, *, close: bool) -> None:
         length = () if status in _WITHOUT_CONTENT else (("Content-Length", "0"),)
         closing = (("Connection", "close"),) if close else ()
-        self._write(h11.Response(status_code=status, headers=[*fields, *length, *closing]))
-        self._write(h11.EndOfMessage())
-
-    def _write(self, event: h11.Event) -> None:
-        self._socket.sendall(self._http.send(event) or b"")
+        encoded = [(name, value.encode("latin-1", "replace")) for name, value in (*fields, *length, *closing)]
+        head = self._http.send(h11.Response(status_code=status, headers=encoded)) or b""
+        # After a 2xx to CONNECT what comes next is no HTTP (RFC 9110 section 9.3.6).
+        switched = self._http.our_state is h11.SWITCHED_PROTOCOL
+        end = b"" if switched else self._http.send(h11.EndOfMessage()) or b""
+        self._answered = True
+        self._socket.sendall(head + end)
