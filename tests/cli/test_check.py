@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from wirewitness.cli.commands import wirewitness
+from wirewitness.conformance.observation import Mark, Observation, Report, described
 from wirewitness.conformance.suite import SCENARIOS
 
 
@@ -118,3 +120,99 @@ def test_a_disagreement_of_witness_and_sink_exits_3(monkeypatch):
     result = run(SDK, *only("payload/plain"))
     assert result.exit_code == 3
     assert "payload/plain: the witness and the sink disagree: one said more" in result.output
+
+
+CANARIES = '''
+"""Dispatchers whose values, errors, defaults and header fields hold secrets."""
+import urllib.request, json
+
+class Refused(Exception):
+    pass
+
+def post(event, **headers):
+    request = urllib.request.Request(event.url + "?key=CANARY", json.dumps(event.params).encode(), {**event.headers, **headers})
+    urllib.request.urlopen(request, timeout=10).read()
+
+class Returns:
+    def dispatch_event(self, event):
+        post(event)
+        return {"key": "CANARY", "payload": event.params}
+    def flush(self):
+        return "flushed with CANARY"
+    def close(self):
+        return b"CANARY"
+
+class Raises:
+    def dispatch_event(self, event):
+        post(event, **{"Content-Type": "CANARY", "X-Own": "CANARY"})
+        raise Refused("CANARY")
+    def flush(self):
+        raise Refused("CANARY")
+
+class Needs:
+    def __init__(self, key):
+        raise ValueError(f"{key} is no key")
+
+def no_shape(one, two, three, four, key="CANARY"):
+    pass
+'''
+
+
+@pytest.fixture
+def canaries(tmp_path, monkeypatch):
+    (tmp_path / "canaries.py").write_text(CANARIES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["Returns", "Raises"])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_nothing_that_a_dispatcher_returns_or_raises_is_shown(name, as_json, canaries, tmp_path):
+    chosen = only("payload/plain", "status/503", "headers", "shape")
+    result = run(f"canaries:{name}", *chosen, "--junit", str(tmp_path / "out.xml"), *["--json"] * as_json)
+    assert result.exit_code in {0, 1}, result.output
+    assert "CANARY" not in result.output + (tmp_path / "out.xml").read_text()
+    assert ("a dict of 2" if name == "Returns" else "raised Refused") in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["canaries:Needs", "--kwargs", '{"key": "CANARY"}'], "ValueError at "),
+        (["canaries:no_shape"], "no_shape(one, two, three, four, key) has no known shape"),
+        (["canaries:Returns", "--kwargs", '["CANARY"]'], "a list of 1 is no JSON object"),
+        (["canaries:Returns", "--kwargs", '"CANARY"'], "a str of 6 characters is no JSON object"),
+    ],
+)
+def test_an_error_shows_no_argument(arguments, words, canaries):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "CANARY" not in result.output
+    assert words in result.output
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "None"),
+        (False, "False"),
+        (503, "503"),
+        (4111111111111111, "int"),
+        (0.25, "float"),
+        ("Queued", "Queued"),
+        ("CANARY", "a str of 6 characters"),
+        (Mark.FAIL, "Mark.FAIL"),
+        (["CANARY"], "a list of 1"),
+        (ValueError("CANARY"), "a ValueError"),
+    ],
+)
+def test_a_returned_value_is_shown_by_what_it_is(value, text):
+    assert described(value).returned == text
+
+
+def test_values_that_are_shown_alike_are_told_apart():
+    assert described("CANARY").digest != described("Canary").digest
+    seen = Observation((), report=Report(calls=({**described("Canary")._asdict(), "raised": None},)))
+    assert replace(seen, success=seen.report).telling is None
+    other = Report(calls=({**described("CANARY")._asdict(), "raised": None},))
+    assert replace(seen, success=other).telling == "returned a str of 6 characters"

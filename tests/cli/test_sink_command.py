@@ -7,10 +7,15 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
+import socket
+import stat
 import subprocess
 import sys
+import time
 
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +23,8 @@ import pytest
 from click.testing import CliRunner
 
 from wirewitness.cli.commands import wirewitness
+from wirewitness.cli.sink import line_of
+from wirewitness.conformance import Received
 
 
 @contextmanager
@@ -80,13 +87,84 @@ def test_a_log_that_can_not_be_written_is_told(tmp_path):
     assert "can't open" in result.output
 
 
-def test_credentials_are_logged_only_when_asked_for():
+SECRETS = {
+    "Authorization": "Bearer CANARY",
+    "Proxy-Authorization": "Basic CANARY",
+    "Cookie": "sid=CANARY",
+    "X-Api-Key": "CANARY",
+    "X_Api_Key": "CANARY",
+    "X-Apikey": "CANARY",
+    "Ocp-Apim-Subscription-Key": "CANARY",
+    "X-Amz-Security-Token": "CANARY",
+    "X-Hub-Signature-256": "CANARY",
+    "X-Goog-Iap-Jwt-Assertion": "CANARY",
+    "X-Auth": "CANARY",
+    "Referer": "https://user:CANARY@shop.example/cart?card=CANARY#CANARY",
+    "X-Original-Url": "/cart;jsessionid=CANARY?card=CANARY",
+}
+
+
+def test_credentials_and_values_of_queries_are_logged_only_when_asked_for():
+    target = "/v1/events?key=CANARY&CANARY"
     with running("--requests", "1") as (process, url):
-        post(url, "/v1/events", b"{}", Authorization="Bearer secret")
-        assert ["authorization", "REDACTED"] in json.loads(process.stdout.readline())["headers"]
+        post(url, target, b"{}", **SECRETS)
+        line = process.stdout.readline()
+        assert "CANARY" not in line
+        assert json.loads(line)["target"] == "/v1/events?key=REDACTED&REDACTED"
+        assert {name for name, _ in json.loads(line)["headers"]} >= {name.lower() for name in SECRETS}
     with running("--requests", "1", "--credentials") as (process, url):
-        post(url, "/v1/events", b"{}", Authorization="Bearer secret")
-        assert ["authorization", "Bearer secret"] in json.loads(process.stdout.readline())["headers"]
+        post(url, target, b"{}", **SECRETS)
+        told = json.loads(process.stdout.readline())
+        assert told["target"] == target
+        assert {name.lower(): value for name, value in SECRETS.items()}.items() <= dict(told["headers"]).items()
+
+
+def test_what_is_no_secret_is_logged_as_it_is():
+    fields = {"Content-Type": "application/json; charset=utf-8", "Accept": "text/html;q=0.8, */*", "Host": "a:80"}
+    received = Received("POST", "/", tuple(fields.items()), b"", 0)
+    assert dict(line_of(received, bodies=False)["headers"]) == fields
+
+
+def test_the_log_file_is_its_user_s_own(tmp_path):
+    log = tmp_path / "received.jsonl"
+    log.touch(0o644)
+    for path in (log, tmp_path / "new.jsonl"):
+        with running("--requests", "1", "--log", str(path)) as (process, url):
+            post(url, "/v1/events", b"{}")
+            assert process.wait(10) == 0
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert len(path.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a link", "a device"])
+def test_a_log_that_is_no_file_is_told_at_once(kind, tmp_path):
+    log = tmp_path / "received.jsonl"
+    if kind == "a FIFO":
+        os.mkfifo(log)
+    else:
+        (tmp_path / "other").touch()
+        log.symlink_to(tmp_path / "other" if kind == "a link" else "/dev/null")
+    result = CliRunner().invoke(wirewitness, ["sink", "--port", "0", "--log", str(log)])
+    assert (result.exit_code, "can't open" in result.output) == (2, True), result.output
+
+
+def test_with_few_descriptors_it_goes_on_when_there_are_some_again():
+    command = "import resource, sys; from wirewitness.cli import main; resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12)); main()"
+    arguments = [sys.executable, "-c", command, "sink", "--port", "0"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            url = urlsplit(process.stderr.readline().rpartition(" ")[2].strip())
+            held = [socket.create_connection((url.hostname, url.port), timeout=10) for _ in range(20)]
+            descriptors = Path(f"/proc/{process.pid}/fd")
+            deadline = time.monotonic() + 10
+            while descriptors.exists() and len(list(descriptors.iterdir())) < 12 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            for connection in held:
+                connection.close()
+            assert post(url, "/v1/events", b"{}") == 204
+            assert process.poll() is None
+        finally:
+            process.kill()
 
 
 def test_sigterm_ends_it_in_good_order():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wirewitness.core.exchange import REDACTED, Exchange, address_of, redact_query, resolve
+from wirewitness.core.exchange import REDACTED, Exchange, address_of, redact_query, redact_target, resolve
 
 
 # No value of theirs can stand in a repr or URL for another reason.
@@ -132,3 +132,25 @@ def test_an_exchanges_address_is_that_of_its_url():
 )
 def test_a_location_is_resolved_against_where_the_request_went(location, where):
     assert resolve(("http", "::1", 8080, "/here"), location) == where
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("/v1/events", "/v1/events"),
+        ("*", "*"),
+        ("/a?", "/a?"),
+        ("/a?b", "/a?REDACTED"),
+        ("/a?b=c&d=e", "/a?b=REDACTED&d=REDACTED"),
+        ("/a;b=c/d;e", "/a;b=REDACTED/d;e"),
+        ("/a#b", "/a#REDACTED"),
+        ("http://a:b@c/d?e=f", "http://REDACTED@c/d?e=REDACTED"),
+        ("http://a:b@c@d/", "http://REDACTED@d/"),
+        ("a:b@c:443", "REDACTED@c:443"),
+        ("c:443", "c:443"),
+        ("//a:b@c/d", "//REDACTED@c/d"),
+        ("/@a/b", "/@a/b"),
+    ],
+)
+def test_a_target_is_shown_without_what_it_tells_in_confidence(target, shown):
+    assert redact_target(target) == shown

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from wirewitness.errors import shown
+
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +44,7 @@ def _arguments(_: click.Context, __: click.Parameter, value: str | None) -> dict
         msg = f"no JSON: {error}"
         raise click.BadParameter(msg) from error
     if not isinstance(read, dict):
-        msg = f"{value!r} is no JSON object"
+        msg = f"{shown(read)} is no JSON object"
         raise click.BadParameter(msg)
     return read
 

@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
+import re
 import signal
+import stat
 import sys
 import threading
 
@@ -18,11 +22,13 @@ from typing import IO, TYPE_CHECKING, Final
 import click
 
 from wirewitness.cli.check import Unusable
-from wirewitness.core.exchange import REDACTED
+from wirewitness.core.exchange import REDACTED, redact_target
 
 
-# RFC 9110 section 11, RFC 6265 section 4.2.
-_CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
+# RFC 9110 section 11, RFC 6265 section 4.2, and what services name theirs: X-Api-Key, X-Amz-Security-Token, X-Goog-Iap-Jwt.
+_CREDENTIALS: Final = re.compile(
+    r"auth|cookie|token|secret|passw|passphrase|credential|session|signature|key|jwt|saml|csrf|xsrf|[-_](sig|pin|otp|pwd)$"
+)
 
 if TYPE_CHECKING:
     from wirewitness.conformance import Received, Sink
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     "--log", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="In place of standard output."
 )
 @click.option("--bodies", is_flag=True, help="Log the exact content, too, in hexadecimal digits.")
-@click.option("--credentials", is_flag=True, help="Log the values of Authorization and Cookie, too.")
+@click.option("--credentials", is_flag=True, help="Log credentials and the values of queries, too.")
 @click.option("--requests", "most", type=click.IntRange(1), metavar="N", help="End after so many.")
 @click.option("--exposed", is_flag=True, help="Allow an address that isn't loopback.")
 def sink(  # noqa: PLR0913 -- one for every option
@@ -62,7 +68,7 @@ def sink(  # noqa: PLR0913 -- one for every option
     _check_host(host, exposed=exposed)
     with contextlib.ExitStack() as stack:
         try:
-            out = stack.enter_context(log.open("a", encoding="utf-8")) if log is not None else sys.stdout
+            out = stack.enter_context(_opened(log)) if log is not None else sys.stdout
             endpoint = stack.enter_context(Sink(host=host, port=port))
         except OSError as error:
             where = error.filename or f"{host}:{port}"
@@ -71,6 +77,23 @@ def sink(  # noqa: PLR0913 -- one for every option
         click.echo(f"listening on {endpoint.url}", err=True)
         with contextlib.suppress(KeyboardInterrupt), _interrupted_by_sigterm():
             _record(endpoint, out, most, bodies=bodies, credentials=credentials)
+
+
+def _opened(log: Path) -> IO[str]:
+    # What was sent is nobody else's to read. What the path names is looked at on the open descriptor, and never waited for.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(log, flags, 0o600)
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, descriptor)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "no regular file; without --log lines go to the standard output", str(log))
+        if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "another user's file", str(log))
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)
+        undo.pop_all()
+    return open(descriptor, "a", encoding="utf-8")  # noqa: PTH123 -- it is open already
 
 
 @contextlib.contextmanager
@@ -109,14 +132,12 @@ def line_of(received: Received, *, bodies: bool, credentials: bool = False) -> d
     Args:
         received: What arrived.
         bodies: Whether the content is to be in it.
-        credentials: Whether the values of ``Authorization`` and its like are.
+        credentials: Whether credentials and the values of queries are.
     """
     line: dict[str, object] = {
         "method": received.method,
-        "target": received.target,
-        "headers": [
-            [name, REDACTED if name in _CREDENTIALS and not credentials else value] for name, value in received.headers
-        ],
+        "target": received.target if credentials else redact_target(received.target),
+        "headers": [[name, value if credentials else _field(name, value)] for name, value in received.headers],
         "bytes": len(received.body),
         "sha256": received.digest.hex(),
         "complete": received.complete,
@@ -124,3 +145,10 @@ def line_of(received: Received, *, bodies: bool, credentials: bool = False) -> d
         "connection": received.connection,
     }
     return {**line, "body": received.body.hex()} if bodies else line
+
+
+def _field(name: str, value: str) -> str:
+    if _CREDENTIALS.search(name):
+        return REDACTED
+    # A Referer, a Link or an X-Sink can hold what a target can. Others have parameters, too: Content-Type, Accept.
+    return redact_target(value) if value.startswith("/") or "://" in value or "?" in value else value

@@ -19,8 +19,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from wirewitness._current import Dispatch
-from wirewitness.conformance.load import Event, Target, described
-from wirewitness.conformance.observation import Scenario
+from wirewitness.conformance.load import Event, Target
+from wirewitness.conformance.observation import Said, Scenario, described
 from wirewitness.testing import Captured
 
 
@@ -51,7 +51,7 @@ class Stage:
         self.captured = captured
         self.seen = seen
         self.events = [self._event(origin, params) for params in scenario.payloads()]
-        self.said: dict[str, Any] = {"calls": [], "mutated": False, "told": {}, "three": target.three}
+        self.said: dict[str, Any] = {"calls": [], "mutated": False, "told": {}, "digests": {}, "three": target.three}
         self._given: list[tuple[Event, str]] = []
 
     def _event(self, origin: str, params: Any) -> Event:
@@ -63,12 +63,13 @@ class Stage:
         Hand one event over, as a client would.
         """
         self._given.append((event, _snapshot(event)))
-        raised, returned, began = None, "", time.perf_counter()
+        raised, returned, began = None, Said("", ""), time.perf_counter()
         try:
             returned = described(_awaited((send or self.target.send)(event)))
         except Exception as error:  # noqa: BLE001 -- whatever comes out is what the caller sees
             raised = type(error).__name__
-        self.said["calls"].append({"returned": returned, "raised": raised, "seconds": time.perf_counter() - began})
+        seconds = time.perf_counter() - began
+        self.said["calls"].append({**returned._asdict(), "raised": raised, "seconds": seconds})
 
     def settle(self, *, close: bool = True) -> None:
         """
@@ -93,7 +94,8 @@ class Stage:
         if isinstance(raw, type) or not callable(method):
             return False
         try:
-            self.said["told"][f"{name}()"] = described(_awaited(method(_FLUSH) if _takes_one(method) else method()))
+            answer = described(_awaited(method(_FLUSH) if _takes_one(method) else method()))
+            self.said["told"][f"{name}()"], self.said["digests"][f"{name}()"] = answer
         except Exception as error:  # noqa: BLE001 -- it tells by raising
             self.said["told"][f"{name}()"] = f"raised {type(error).__name__}"
         return True

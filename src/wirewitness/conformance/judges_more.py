@@ -4,10 +4,22 @@ More judges: of header fields, of what the caller sees, and of odd shapes.
 
 from __future__ import annotations
 
+import re
+
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from wirewitness.conformance.judges import LONG, intact, nothing_arrived
 from wirewitness.conformance.observation import Observation, Result, Scenario, failed, not_applicable, passed, warned
+from wirewitness.errors import shown
+
+
+def _value(value: str) -> str:
+    # A media type tells what was done; any other value can be a key.
+    return (
+        value
+        if re.fullmatch(r"(application|text|multipart)/[a-z.+-]{1,40}(; ?charset=[\w-]{1,20})?", value)
+        else shown(value)
+    )
 
 
 def header_kept(scenario: Scenario, seen: Observation) -> Result:
@@ -21,7 +33,7 @@ def header_kept(scenario: Scenario, seen: Observation) -> Result:
     for name, wanted in scenario.headers.items():
         got = [value for known, value in seen.complete[0].headers if known == name.lower()]
         if got != [wanted]:
-            return failed(f"{name}: {wanted!r} was asked for, {', '.join(map(repr, got)) or 'nothing'} arrived")
+            return failed(f"{name}: {wanted} was asked for, {', '.join(map(_value, got)) or 'nothing'} arrived")
     return passed(f"{', '.join(scenario.headers)} as asked")
 
 
@@ -112,7 +124,7 @@ def without_params(_: Scenario, seen: Observation) -> Result:
     if not seen.complete:
         return passed(f"refused: {seen.telling}") if seen.telling else failed(f"nothing was sent, {seen.silence}")
     body = seen.complete[0].body
-    return passed(f"sent {len(body)} bytes") if body in {b"", b"null"} else failed(f"sent {body[:20]!r} for None")
+    return passed(f"sent {len(body)} bytes") if body in {b"", b"null"} else failed(f"sent {len(body)} bytes for None")
 
 
 def as_query(scenario: Scenario, seen: Observation) -> Result:

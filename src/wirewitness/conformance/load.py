@@ -7,8 +7,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-import re
 import sys
+import traceback
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from wirewitness._witness import witness
 from wirewitness.adapters import METHODS, binds
+from wirewitness.errors import WireWitnessError
 from wirewitness.ledger import Ledger
 
 
@@ -80,7 +81,7 @@ def load(spec: str, shape: str = "auto", kwargs: Mapping[str, Any] | None = None
     except BadTarget:
         raise
     except Exception as error:
-        msg = f"{spec} could not be made: {type(error).__name__}: {error}"
+        msg = f"{spec} could not be made: {_told(error)}"
         raise BadTarget(msg) from error
     return _target(spec, raw, shape)
 
@@ -95,7 +96,7 @@ def _imported(spec: str) -> Any:
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:
-        msg = f"{module} can't be imported: {type(error).__name__}: {error}"
+        msg = f"{module} can't be imported: {_told(error)}"
         raise BadTarget(msg) from error
     for name in path.split("."):
         if not hasattr(found, name):
@@ -142,7 +143,8 @@ def _witnessed(spec: str, raw: Any) -> Any:
     try:
         return witness(raw)
     except Exception as error:
-        msg = f"{spec} can't be witnessed: {error}"
+        why = str(error) if isinstance(error, WireWitnessError) else _told(error)
+        msg = f"{spec} can't be witnessed: {why}"
         raise BadTarget(msg) from error
 
 
@@ -155,7 +157,7 @@ def _takes_three(spec: str, function: Any, shape: str) -> bool:
         return False
     one, three = binds(signature, 1), binds(signature, _THREE)
     if not (one or three):
-        msg = f"{spec}{signature} has no known shape: it takes neither an event nor (http_verb, url, params)"
+        msg = f"{spec}({', '.join(signature.parameters)}) has no known shape: it takes neither an event nor (http_verb, url, params)"
         raise BadTarget(msg)
     return three and not one
 
@@ -182,12 +184,9 @@ def _keywords(call: Callable[..., Any], function: Any, *, three: bool) -> Callab
     return send
 
 
-def described(value: Any) -> str:
-    """
-    A returned value, as far as it tells success from failure: without addresses in memory.
-    """
-    for name in ("status_code", "status", "code"):
-        status = getattr(value, name, None)
-        if isinstance(status, int):
-            return f"{type(value).__name__} {status}"
-    return re.sub(r" at 0x[0-9a-f]+", "", str(value) if hasattr(value, "empty") else repr(value))[:200]
+def _told(error: Exception) -> str:
+    # An exception's text can hold what the target was given, such as a key: it is not shown.
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{type(error).__name__}: there is no module {error.name}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {place.filename}:{place.lineno}"

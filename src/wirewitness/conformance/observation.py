@@ -5,12 +5,15 @@ What was seen of one scenario: by the sink, by the caller, and by the witness.
 from __future__ import annotations
 
 import enum
+import hashlib
+import re
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wirewitness.conformance.sink import Received
+from wirewitness.errors import shown
 
 
 class Mark(enum.StrEnum):
@@ -66,15 +69,88 @@ def not_applicable(reason: str) -> Result:
     return Result(Mark.NOT_APPLICABLE, reason)
 
 
+class Said(NamedTuple):
+    """
+    What a dispatcher returned.
+
+    Attributes:
+        returned: What may be shown of it: a type and a length, a number as small as a status code, a word that says success
+            or failure. Whatever else stands in it can be a payload or a key.
+        digest: Tells it from another that is shown alike.
+    """
+
+    returned: str
+    digest: str
+
+
+_WORDS: Final = frozenset(
+    [
+        "ok",
+        "success",
+        "succeeded",
+        "accepted",
+        "queued",
+        "enqueued",
+        "sent",
+        "delivered",
+        "done",
+        "failed",
+        "failure",
+        "error",
+        "rejected",
+        "dropped",
+        "lost",
+        "timeout",
+        "retry",
+        "pending",
+        "true",
+        "false",
+        "yes",
+        "no",
+    ]
+)
+_SHORT: Final = 1000
+
+
+def described(value: Any) -> Said:
+    """
+    A returned value, as far as it tells success from failure.
+    """
+    kind = type(value).__name__
+    try:
+        text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+        return Said(_shown(value), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+    except Exception:  # noqa: BLE001 -- what a returned value does when it is looked at is no exception of the call's
+        return Said(kind, kind)
+
+
+def _shown(value: Any) -> str:
+    for name in ("status_code", "status", "code"):
+        status = getattr(value, name, None)
+        if isinstance(status, int):
+            return f"{type(value).__name__} {int(status)}" if abs(status) < _SHORT else type(value).__name__
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if type(value).__module__.partition(".")[0] == "wirewitness":
+        return str(value)
+    if isinstance(value, str) and value.strip().lower() in _WORDS:
+        return value.strip()
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < _SHORT):
+        return repr(value)
+    return type(value).__name__ if isinstance(value, (int, float)) else shown(value)
+
+
 @dataclass(frozen=True)
 class Report:
     """
     What the process that held the dispatcher says.
 
     Attributes:
-        calls: For each call: ``returned`` and ``raised`` as texts, ``seconds`` until it came back.
+        calls: For each call: ``returned`` and ``raised`` as texts that may be shown, ``digest`` of what was returned, to tell
+            it from another that is shown alike, ``seconds`` until it came back.
         mutated: Whether the payload that the caller gave was changed in place.
         told: What the dispatcher said afterwards, by who was asked: ``flush()``, ``close()``, ``stop()``, ``its ledger``.
+        digests: Of what ``told`` says, by who was asked.
         logged: Log records at WARNING and above.
         dispatches: The witness's: ``outcome``, ``verdict``, ``reason`` and ``exchanges`` of each.
         counted: The HTTP requests in the dispatcher's own book, if it has one that holds the last exchanges only.
@@ -86,6 +162,7 @@ class Report:
     calls: tuple[Mapping[str, Any], ...] = ()
     mutated: bool = False
     told: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
     logged: int = 0
     dispatches: tuple[Mapping[str, Any], ...] = ()
     counted: int | None = None
@@ -118,12 +195,30 @@ class Report:
         return str(self.calls[-1]["returned"]) if self.calls else ""
 
     @property
+    def result(self) -> str:
+        """What tells the last call's returned value from another."""
+        return identity(self.calls[-1]) if self.calls else ""
+
+    def answer(self, who: str) -> str | None:
+        """
+        What tells from another what somebody said, if asked.
+        """
+        return self.digests.get(who, self.told.get(who))
+
+    @property
     def exchanges(self) -> list[Mapping[str, Any]]:
         """The exchanges that the witness saw, each once: a call within a call and a batch give one to several dispatches."""
         outer = [dispatch for dispatch in self.dispatches if not dispatch.get("nested")]
         found = [exchange for dispatch in outer for exchange in dispatch["exchanges"]]
         moments = [exchange.get("started_ns", -number) for number, exchange in enumerate(found)]
         return list(dict(zip(moments, found, strict=True)).values())
+
+
+def identity(call: Mapping[str, Any]) -> str:
+    """
+    What tells a call's returned value from another.
+    """
+    return str(call.get("digest", call["returned"]))
 
 
 EMPTY: Final = Report()
@@ -136,9 +231,10 @@ def usual(one: Report, other: Report) -> Report:
     """
     What two successes have in common.
     """
-    told = {who: said if other.told.get(who) == said else VARIES for who, said in one.told.items()}
-    returned = one.returned if other.returned == one.returned else VARIES
-    calls = tuple({**call, "returned": returned} for call in one.calls)
+    told = {who: said if other.answer(who) == one.answer(who) else VARIES for who, said in one.told.items()}
+    calls = one.calls
+    if one.result != other.result:
+        calls = tuple({**call, "returned": VARIES, "digest": VARIES} for call in calls)
     return replace(one, told=told, calls=calls)
 
 
@@ -155,7 +251,7 @@ class Observation:
         success: The report of the plain scenario, which tells what success looks like to the caller.
     """
 
-    wanted: tuple[bytes, ...]
+    wanted: tuple[bytes, ...] = field(repr=False)
     requests: tuple[Received, ...] = ()
     report: Report = EMPTY
     died: str | None = None
@@ -173,13 +269,15 @@ class Observation:
         """
         if self.report.raised:
             return f"raised {self.report.raised}"
-        usual = self.success.returned
-        other = [call["returned"] for call in self.report.calls if usual not in {call["returned"], VARIES}]
-        if other:
-            return f"returned {other[0]}"
-        known = self.success.told
-        told = [f"{who} said {said}" for who, said in self.report.told.items() if known.get(who) not in {said, VARIES}]
-        return told[0] if told else None
+        success, report = self.success, self.report
+        if success.returned != VARIES:
+            for call in report.calls:
+                if identity(call) != success.result:
+                    return f"returned {call['returned']}"
+        for who, said in report.told.items():
+            if success.told.get(who) != VARIES and success.answer(who) != report.answer(who):
+                return f"{who} said {said}"
+        return None
 
     @property
     def silence(self) -> str:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 from wirewitness.conformance.observation import Mark
 from wirewitness.conformance.runner import Finding
+from wirewitness.core.exchange import redact_target
 
 
 def on_the_wire(finding: Finding) -> str:
@@ -68,7 +69,7 @@ def _scenario(finding: Finding) -> dict[str, Any]:
         "wire": {"summary": on_the_wire(finding), "requests": [_request(each) for each in finding.seen.requests]},
         "caller": {
             "summary": at_the_caller(finding),
-            "calls": [dict(call) for call in report.calls],
+            "calls": [{name: said for name, said in call.items() if name != "digest"} for call in report.calls],
             "told": dict(report.told),
             "logged": report.logged,
             "mutated": report.mutated,
@@ -83,7 +84,7 @@ def _scenario(finding: Finding) -> dict[str, Any]:
 def _request(request: Any) -> dict[str, Any]:
     return {
         "method": request.method,
-        "target": request.target,
+        "target": redact_target(request.target),
         "status": request.status,
         "bytes": len(request.body),
         "sha256": request.digest.hex(),

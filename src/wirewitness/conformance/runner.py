@@ -58,7 +58,7 @@ class Aim:
 
     target: str
     shape: str = "auto"
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
     timeout: float = 30.0
     settle: float = 2.0
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 REDACTED = "REDACTED"
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_USER_INFO = re.compile(r"(?<=//)[^/?#\s]*@")
+_PATH_PARAMETER = re.compile(r"(?<=;)([^;/?#=]*)=[^;/?#]*")
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,22 @@ def redact_query(query: str) -> str:
 def _redact(part: str) -> str:
     name, equals, _ = part.partition("=")
     return f"{quote_plus(unquote_plus(name), errors='replace')}={REDACTED}" if equals else REDACTED
+
+
+def redact_target(url: str) -> str:
+    """
+    A request target or a URL without user info, and with the names, not the values, of its query, fragment and path
+    parameters.
+    """
+    rest, hash_sign, _ = url.partition("#")
+    path, question_mark, query = rest.partition("?")
+    path = _USER_INFO.sub(f"{REDACTED}@", path)
+    # The authority form of CONNECT has no slashes in front (RFC 9112 section 3.2.3).
+    if "/" not in path and "@" in path:
+        path = f"{REDACTED}@{path.rpartition('@')[2]}"
+    path = _PATH_PARAMETER.sub(rf"\1={REDACTED}", path)
+    query = f"?{redact_query(query)}" if query else question_mark
+    return f"{path}{query}{hash_sign and '#' + REDACTED}"
 
 
 @functools.lru_cache(maxsize=256)
