@@ -26,7 +26,7 @@ def test_nobody_inside_imports_from_the_front_door():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module == "wirewitness" and path.name != "__init__.py"
         for alias in node.names
-        if not (path.parent / alias.name).exists() and not (ROOT / "src" / "wirewitness" / alias.name).exists()
+        if not any((ROOT / "src" / "wirewitness" / name).exists() for name in (alias.name, f"{alias.name}.py"))
     ]
     assert offenders == []
 

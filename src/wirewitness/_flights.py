@@ -5,7 +5,6 @@ The dispatches that aren't settled yet, found by their payloads' bytes wherever 
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 
@@ -13,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from wirewitness import fork
 from wirewitness._current import CURRENT, Dispatch
 from wirewitness.core.exchange import Address
 from wirewitness.core.outcome import Reason
@@ -244,5 +244,4 @@ def _start_empty_in_child() -> None:
     CURRENT.set(None)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_empty_in_child)
+fork.register(fork.Stage.EVIDENCE, in_child=_start_empty_in_child)

@@ -5,12 +5,13 @@ The one boundary at which a fault of wirewitness's own ends, so that it never re
 from __future__ import annotations
 
 import logging
-import os
 import threading
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
+
+from wirewitness import fork
 
 
 P = ParamSpec("P")
@@ -79,8 +80,7 @@ class InternalErrors:
 
 INTERNAL_ERRORS: Final = InternalErrors()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=INTERNAL_ERRORS.clear)
+fork.register(fork.Stage.FAULTS, in_child=INTERNAL_ERRORS.clear)
 
 
 def fail_open(component: str) -> Callable[[Callable[P, T]], Callable[P, T | None]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from wirewitness import fork
 from wirewitness._current import CURRENT, Dispatch, current
 from wirewitness._flights import FLIGHTS
 from wirewitness._guard import fail_open
@@ -89,6 +90,7 @@ class Observer:
         Returns:
             The dispatch, now the current one; None where an outer witness counts this payload already.
         """
+        fork.check()
         dispatch = self._read(args, kwargs, _outer()) or Dispatch(self._name, self)
         if _counted_by_outer(dispatch):
             return None

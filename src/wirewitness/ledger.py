@@ -5,7 +5,6 @@ The closed book: every payload that was accepted is pending or settled, at every
 from __future__ import annotations
 
 import enum
-import os
 import threading
 import weakref
 
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from wirewitness import fork
 from wirewitness._current import Dispatch
 from wirewitness.core.outcome import REASONS, Outcome, Reason
 from wirewitness.core.settlement import Settlement
@@ -229,6 +229,7 @@ class Ledger:
         """
         The counts at this instant.
         """
+        fork.check()
         with _lock:
             return _book([self._counts])
 
@@ -273,6 +274,7 @@ class ProcessLedger:
         """
         The counts of this instant by dispatcher name.
         """
+        fork.check()
         with _lock:
             return {name: _book(named) for name, named in self._named.items()}
 
@@ -280,6 +282,7 @@ class ProcessLedger:
         """
         The counts of this instant of all dispatchers together.
         """
+        fork.check()
         with _lock:
             return _book(counts for named in self._named.values() for counts in named)
 
@@ -308,5 +311,4 @@ def _start_empty_in_child() -> None:
     PROCESS.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_empty_in_child)
+fork.register(fork.Stage.BOOKS, in_child=_start_empty_in_child)

@@ -17,6 +17,7 @@ from optimizely.optimizely import Optimizely
 from optimizely.optimizely_config import OptimizelyConfig
 from optimizely.project_config import ProjectConfig
 
+from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness.errors import ConfigurationError, shown
 from wirewitness.optimizely.datafile_parse import Parser
@@ -282,5 +283,4 @@ def _begin_in_child() -> None:
         living._begin_in_child()  # noqa: SLF001 -- its own
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)
+fork.register(fork.Stage.CLIENTS, in_child=_begin_in_child)

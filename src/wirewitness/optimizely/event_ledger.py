@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import atexit
 import functools
-import os
 import weakref
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness.telemetry.events import Caller, Ended, EventTotals, caller
 
@@ -204,5 +204,4 @@ def _start_empty_in_child() -> None:
         ledger.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_empty_in_child)
+fork.register(fork.Stage.CLIENTS, in_child=_start_empty_in_child)

@@ -4,13 +4,13 @@ A living client under observation: its dispatchers, its decisions, and the event
 
 from __future__ import annotations
 
-import os
 import threading
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from optimizely.optimizely import Optimizely
 
+from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness._witness import witness
 from wirewitness.errors import ConfigurationError, shown
@@ -40,8 +40,7 @@ def _renew_in_child() -> None:
     _lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_in_child)
+fork.register(fork.Stage.CLIENTS, in_child=_renew_in_child)
 
 
 def instrument(client: C, **options: Unpack[WitnessOptions]) -> C:

@@ -13,6 +13,7 @@ import threading
 from types import FrameType
 from typing import Any, Final, Protocol
 
+from wirewitness import fork
 from wirewitness.errors import ConfigurationError
 
 
@@ -70,8 +71,7 @@ def _renew_all() -> None:
         outbox.renew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+fork.register(fork.Stage.OUTBOXES, in_child=_renew_all)
 
 
 def close_on_sigterm() -> None:

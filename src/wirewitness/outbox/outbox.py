@@ -10,6 +10,7 @@ import time
 
 from typing import Any, Final, Self
 
+from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness._observe import OnSettle
 from wirewitness.core.limits import seconds
@@ -157,6 +158,7 @@ class Outbox:
         self._accept(args, kwargs)
 
     def _accept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        fork.check()
         message = self._read(args, kwargs)
         if not isinstance(message, Message):
             self._drop_unread(message or Reason.UNREADABLE)
@@ -238,6 +240,7 @@ class Outbox:
         """
         What it shows of itself.
         """
+        fork.check()
         stats = self.spool.stats()
         age = 0.0 if stats.oldest_ns is None else max(0.0, (steady_ns() - stats.oldest_ns) / 1e9)
         return Gauges(stats.size, stats.capacity, stats.utilization, age, self._breakers.state(time.monotonic()))
@@ -252,6 +255,7 @@ class Outbox:
         Returns:
             What was left.
         """
+        fork.check()
         deadline = time.monotonic() + timeout
         while self.spool.stats().size and time.monotonic() < deadline:
             time.sleep(_POLL)
@@ -275,6 +279,7 @@ class Outbox:
         Returns:
             What was left: ``kept`` on disk for the next process, or ``lost`` with the memory.
         """
+        fork.check()
         with self._lock:
             if self._closed:
                 return self._remains()

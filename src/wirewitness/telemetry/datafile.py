@@ -7,7 +7,6 @@ from __future__ import annotations
 import enum
 import functools
 import logging
-import os
 import threading
 import weakref
 
@@ -22,6 +21,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
+from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness._version import __version__
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded
@@ -188,8 +188,7 @@ class _Datafiles:
 _DATAFILES: Final = _Datafiles()
 _FAULTS: Final = Tally("datafile", "reason")
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_DATAFILES.renew)
+fork.register(fork.Stage.TELEMETRY, in_child=_DATAFILES.renew)
 
 
 class _Instruments:

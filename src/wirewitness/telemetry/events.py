@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import os
 import threading
 import weakref
 
@@ -17,6 +16,7 @@ from opentelemetry import context, metrics, trace
 from opentelemetry.metrics import MeterProvider, Observation
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
+from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness._version import __version__
 from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, Bounded
@@ -178,8 +178,7 @@ def _start_empty_in_child() -> None:
         totals.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_empty_in_child)
+fork.register(fork.Stage.TELEMETRY, in_child=_start_empty_in_child)
 
 
 def caller() -> Caller | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import threading
 import time
 import weakref
@@ -18,6 +17,7 @@ import structlog
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from wirewitness import fork
 from wirewitness._current import Dispatch
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
@@ -176,5 +176,4 @@ def _renew_all() -> None:
         limit.renew()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+fork.register(fork.Stage.TELEMETRY, in_child=_renew_all)

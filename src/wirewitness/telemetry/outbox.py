@@ -5,7 +5,6 @@ What an Outbox leaves behind for people to see.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 import weakref
 
@@ -18,6 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TracerProvider
 
+from wirewitness import fork
 from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
 from wirewitness._version import __version__
@@ -108,8 +108,7 @@ class _Outboxes:
 
 _OUTBOXES: Final = _Outboxes()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_OUTBOXES.renew)
+fork.register(fork.Stage.TELEMETRY, in_child=_OUTBOXES.renew)
 
 
 class _Instruments:

@@ -4,13 +4,14 @@ Counts of a process by labels, kept for observable counters: counting costs a di
 
 from __future__ import annotations
 
-import os
 import threading
 
 from collections.abc import Iterator
 from typing import Final
 
 from opentelemetry.metrics import CallbackOptions, Observation
+
+from wirewitness import fork
 
 
 class Tally:
@@ -66,5 +67,4 @@ def _start_empty_in_child() -> None:
         tally.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_empty_in_child)
+fork.register(fork.Stage.TELEMETRY, in_child=_start_empty_in_child)

@@ -5,10 +5,11 @@ Forks: a child is born outside SQLite, and leaves its parent's files alone.
 from __future__ import annotations
 
 import ctypes
-import os
 import weakref
 
 from typing import Any, Final, Protocol
+
+from wirewitness import fork
 
 
 class Forked(Protocol):
@@ -60,5 +61,4 @@ def _in_child() -> None:
         spool.abandon()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+fork.register(fork.Stage.SPOOLS, before=_before, in_parent=_in_parent, in_child=_in_child)

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
+from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness.core.limits import positive, seconds
 from wirewitness.core.outcome import Reason
@@ -164,8 +165,10 @@ class SqliteSpool:
         """
         Hold nothing: this is a forked child.
         """
+        # Where nobody could wait for it, the gate itself tells whether a thread that the child lacks is inside SQLite.
+        gated = self._gated if fork.was_announced() else self._committer.gate.acquire(blocking=False)
         self._committer.disown()
-        self._journal.disown(usable=self._gated)
+        self._journal.disown(usable=gated)
         self._faults.clear()
         self._empty()
 
