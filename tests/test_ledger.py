@@ -21,11 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from wirewitness import Book, Ledger, Outcome, Reason, Verdict, ledger_of, process_ledger, witness
 from wirewitness._current import Dispatch
-from wirewitness._flights import FLIGHTS
 from wirewitness.conformance import Sink
 from wirewitness.core.outcome import REASONS
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence
+from wirewitness.evidence import EVIDENCE
 from wirewitness.ledger import ProcessLedger, Stage
 
 
@@ -188,7 +188,7 @@ class Gate:
     """A payload that somebody lets through, or not."""
 
     def __init__(self, number):
-        self.body = json.dumps({"event": number}).encode("ascii")
+        self.body = json.dumps({"event": number, "long enough to be": "known anywhere"}).encode("ascii")
         self.entered = threading.Event()
         self.go = threading.Event()
 
@@ -301,9 +301,9 @@ class Dispatching(RuleBasedStateMachine):
     @rule()
     def give_up(self):
         body = self.waiting.pop().body
-        for dispatch in FLIGHTS.waiting():
+        for dispatch in EVIDENCE.waiting():
             if dispatch.body == body:
-                FLIGHTS.give_up(dispatch, Reason.SHUTDOWN)
+                EVIDENCE.give_up(dispatch, Reason.SHUTDOWN)
 
     @invariant()
     def the_books_close_and_count_all(self):
@@ -320,8 +320,8 @@ class Dispatching(RuleBasedStateMachine):
         for _, gate, thread in self.running:
             gate.go.set()
             thread.join(30)
-        for dispatch in FLIGHTS.waiting():
-            FLIGHTS.give_up(dispatch, Reason.SHUTDOWN)
+        for dispatch in EVIDENCE.waiting():
+            EVIDENCE.give_up(dispatch, Reason.SHUTDOWN)
         self.reader.stop()
         self.stack.close()
         assert self.reader.open == []
@@ -395,7 +395,7 @@ def test_a_child_starts_with_an_empty_book_and_the_parents_stays(sink):
         yield "own empty", ledger_of(dispatcher).book().accepted == 0
         yield "process empty", process_ledger.book().accepted == 0
         yield "name known", "forking" in process_ledger.books()
-        yield "nothing waits", FLIGHTS.waiting() == []
+        yield "nothing waits", EVIDENCE.waiting() == []
         dispatcher(url, b"child's")
         yield "counts", settled(ledger_of(dispatcher).book()) == {(Outcome.DELIVERED, Reason.NONE): 1}
         yield "process counts", process_ledger.book().accepted == 1
@@ -461,7 +461,7 @@ def test_a_child_that_leaves_the_parents_dispatch_settles_nothing_and_keeps_noth
             for thread in threading.enumerate():
                 if thread.name == "wirewitness-sweeper":
                     thread.join(10)
-            state = (hooked, FLIGHTS.waiting(), dict(FLIGHTS.by_body), ledger_of(dispatcher).book().accepted)
+            state = (hooked, EVIDENCE.waiting(), dict(EVIDENCE.by_body), ledger_of(dispatcher).book().accepted)
             found = b"" if state == ([], [], {}, 0) else repr(state).encode()
         os.write(writing, found)
         os._exit(0)
@@ -483,7 +483,7 @@ def test_a_fork_while_another_thread_holds_the_books_does_not_stop_the_child(sin
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with module._lock, FLIGHTS._lock:
+        with module._lock, EVIDENCE._lock:
             held.set()
             done.wait(60)
 

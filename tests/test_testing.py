@@ -10,8 +10,11 @@ from wirewitness import Outcome, witness
 from wirewitness.testing import capture
 
 
+PAYLOAD = b"a payload that is long enough to be known anywhere"
+
+
 def post(url):
-    requests.post(url, data=b"payload", timeout=5)
+    requests.post(url, data=PAYLOAD, timeout=5)
 
 
 class Slow(SpanProcessor):
@@ -29,7 +32,7 @@ def test_a_block_ends_only_when_it_was_told_of_a_dispatch_that_settles_late(sink
         threads.append(threading.Thread(target=post, args=(f"{sink.url}/v1/events",)))
 
     with capture() as dispatches:
-        hand_over(b"payload")
+        hand_over(PAYLOAD)
         threads[0].start()
     threads[0].join()
 

@@ -39,8 +39,8 @@ from wirewitness import (
     ledger_of,
     witness,
 )
-from wirewitness._flights import FLIGHTS
 from wirewitness._guard import INTERNAL_ERRORS
+from wirewitness.evidence import EVIDENCE
 from wirewitness.testing import capture
 
 
@@ -90,8 +90,8 @@ def refusing():
 def _nothing_left():
     """What waits for evidence is settled in its own test."""
     yield
-    for dispatch in FLIGHTS.waiting():
-        FLIGHTS.give_up(dispatch, Reason.SHUTDOWN)
+    for dispatch in EVIDENCE.waiting():
+        EVIDENCE.give_up(dispatch, Reason.SHUTDOWN)
 
 
 @pytest.fixture
@@ -1214,7 +1214,7 @@ def test_near_the_recursion_limit_the_inner_call_happens_all_the_same():
     assert set(failures) <= {0}
     assert wrapped.ledger.book().closes
     assert wrapped.ledger.book().open == 0
-    assert not [dispatch for dispatch in FLIGHTS.by_body.values() if dispatch.name == "inner"]
+    assert not [dispatch for dispatch in EVIDENCE.by_body.values() if dispatch.name == "inner"]
 
 
 def test_a_dispatch_of_a_signal_handler_is_no_part_of_the_one_that_it_interrupts(sink):

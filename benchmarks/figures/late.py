@@ -5,15 +5,15 @@ Settling what waits for late evidence, so that none of its cost falls outside of
 from __future__ import annotations
 
 from wirewitness import Book, Outcome, Reason
-from wirewitness._flights import FLIGHTS
+from wirewitness.evidence import EVIDENCE
 
 
 def settle_waiting() -> None:
     """
     Do at once what the sweeper does when the evidence timeout ends.
     """
-    for dispatch in FLIGHTS.waiting():
-        FLIGHTS.give_up(dispatch, Reason.NO_EVIDENCE)
+    for dispatch in EVIDENCE.waiting():
+        EVIDENCE.give_up(dispatch, Reason.NO_EVIDENCE)
 
 
 def check(book: Book, outcome: Outcome) -> None:

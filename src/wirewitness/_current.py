@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 
 from contextvars import ContextVar
+from types import EllipsisType
 from typing import Any, Final, Protocol
 
 from wirewitness.core.exchange import Address, Exchange, address_of
@@ -63,6 +64,8 @@ class Dispatch:
         duration: Seconds from the call's begin to its return, or to its last evidence if that came later.
         open: Whether the inner call runs.
         settlement: How it ended; None while it hasn't.
+        unseen: Why nothing may have been seen of it.
+        redirected_to: Where late requests for it were redirected to.
         deadline: Until when late evidence is waited for, monotonic seconds.
         trace: What telemetry keeps of it.
         token: What resets the ContextVar.
@@ -72,10 +75,13 @@ class Dispatch:
     duration = 0.0
     open = True
     settlement: Settlement | None = None
+    unseen = Reason.NO_EVIDENCE
+    redirected_to: tuple[Address, ...] = ()
     deadline = 0.0
     trace: Any = None
     token: Any = None
     _exchanges: tuple[Exchange, ...] | None = None
+    _target: Address | EllipsisType | None = Ellipsis
 
     def __init__(  # noqa: PLR0913 -- one call, one place that makes it
         self,
@@ -104,7 +110,16 @@ class Dispatch:
     @property
     def target(self) -> Address | None:
         """Where the caller asked it to go, or None."""
-        return address_of(self._url) if isinstance(self._url, str) else None
+        if self._target is Ellipsis:
+            self._target = _address_in(self._url)
+        return self._target
+
+    def expects(self, address: Address) -> bool:
+        """
+        Whether a request to this address can be this dispatch's: any can where no target is known.
+        """
+        target = self.target
+        return target is None or target == address or address in self.redirected_to
 
     @property
     def body(self) -> bytes:
@@ -190,6 +205,18 @@ class Dispatch:
         ended = self.settlement
         words = (ended.outcome.name, ended.verdict.name, ended.evidence.value, ended.reason.value)
         return f"<Dispatch {self.name} {' '.join(word for word in words if word)}>"
+
+
+def _address_in(url: object) -> Address | None:
+    # Some callers' URLs are objects of their HTTP library, whose text is the URL.
+    try:
+        return None if url is None else address_of(url if isinstance(url, str) else _text(url))
+    except Exception:  # noqa: BLE001 -- it's the caller's object: one that has no text is no URL
+        return None
+
+
+def _text(url: object) -> str:
+    return url.decode("latin-1") if isinstance(url, bytes) else str(url)
 
 
 CURRENT: Final[ContextVar[Dispatch | None]] = ContextVar("wirewitness_current", default=None)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wirewitness import fork
 from wirewitness._current import CURRENT, Dispatch, current
-from wirewitness._flights import FLIGHTS
 from wirewitness._guard import fail_open
 from wirewitness.core.exchange import Exchange
 from wirewitness.core.outcome import Outcome, Reason
@@ -21,6 +20,7 @@ from wirewitness.core.payload import QUERY_METHODS, Encode, Payload, freeze, fre
 from wirewitness.core.settlement import Settlement, judge
 from wirewitness.core.verdict import Evidence, Verdict
 from wirewitness.errors import IntegrityError, UnsupportedPayload
+from wirewitness.evidence import EVIDENCE
 from wirewitness.ledger import Ledger
 from wirewitness.typing import Adapter, Intent
 
@@ -96,7 +96,7 @@ class Observer:
             return None
         self.ledger.accept(dispatch)
         if dispatch.payload is not None:
-            FLIGHTS.add(dispatch)
+            EVIDENCE.add(dispatch)
         self._telemetry.opened(dispatch)
         dispatch.token = CURRENT.set(dispatch)
         return dispatch
@@ -140,7 +140,7 @@ class Observer:
             try:
                 if self.ledger.settle(dispatch, _GIVEN_UP, 0):
                     dispatch.end(_GIVEN_UP, ())
-                FLIGHTS.discard(dispatch)
+                EVIDENCE.discard(dispatch)
             except Exception:  # noqa: BLE001 -- whatever it was that failed is counted
                 return
         if self._options.strict and error is None and dispatch.verdict is Verdict.ALTERED:
@@ -167,7 +167,7 @@ class Observer:
             return
         exchanges = dispatch.exchanges
         settlement = self._judge(dispatch, exchanges, error)
-        if settlement.outcome is Outcome.UNCONFIRMED and dispatch.payload is not None:
+        if not settlement.final and dispatch.payload is not None:
             self._wait(dispatch)
         else:
             self._settle(dispatch, settlement, exchanges)
@@ -175,7 +175,7 @@ class Observer:
     def _wait(self, dispatch: Dispatch) -> None:
         self.ledger.await_evidence(dispatch)
         _settle_at_exit()
-        FLIGHTS.wait(dispatch, self._options.evidence_timeout)
+        EVIDENCE.wait(dispatch, self._options.evidence_timeout)
 
     def recognised(self, dispatch: Dispatch) -> None:
         """
@@ -194,7 +194,7 @@ class Observer:
         if settlement.outcome is Outcome.DELIVERED:
             self._settle(dispatch, settlement, exchanges)
         else:
-            FLIGHTS.extend(dispatch, self._options.evidence_timeout)
+            EVIDENCE.extend(dispatch, self._options.evidence_timeout)
 
     @fail_open("witness")
     def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
@@ -202,23 +202,31 @@ class Observer:
         Settle by what is known.
         """
         exchanges = dispatch.exchanges
-        settlement = self._judge(dispatch, exchanges) if exchanges else _nothing_seen(reason)
+        unseen = reason if dispatch.unseen is Reason.NO_EVIDENCE else dispatch.unseen
+        settlement = self._judge(dispatch, exchanges) if exchanges else _nothing_seen(unseen)
         self._settle(dispatch, settlement, exchanges)
 
     @staticmethod
     def _judge(dispatch: Dispatch, exchanges: tuple[Exchange, ...], error: BaseException | None = None) -> Settlement:
-        return judge(dispatch.payload, exchanges, target=dispatch.target, error=error, unknown=dispatch.unknown)
+        return judge(
+            dispatch.payload,
+            exchanges,
+            target=dispatch.target,
+            error=error,
+            unknown=dispatch.unknown,
+            unseen=dispatch.unseen,
+        )
 
     def _settle(self, dispatch: Dispatch, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> None:
         if not self.ledger.settle(dispatch, settlement, len(exchanges)):
             return
         dispatch.end(settlement, exchanges)
-        FLIGHTS.unlist(dispatch)
+        EVIDENCE.forget(dispatch)
         self._telemetry.settled(dispatch, settlement)
         self._tell(dispatch)
         if dispatch.deadline:
             # Last, so that whoever waits until nothing waits any more has been told of everything.
-            FLIGHTS.discard(dispatch)
+            EVIDENCE.discard(dispatch)
 
     def _tell(self, dispatch: Dispatch) -> None:
         own = self._options.on_settle
@@ -263,8 +271,8 @@ def _settle_at_exit() -> None:
 
 
 def _give_up_all() -> None:
-    for dispatch in FLIGHTS.waiting():
-        FLIGHTS.give_up(dispatch, Reason.SHUTDOWN)
+    for dispatch in EVIDENCE.waiting():
+        EVIDENCE.give_up(dispatch, Reason.SHUTDOWN)
 
 
 @fail_open("hook")

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 
 from wirewitness._current import Dispatch
-from wirewitness._flights import FLIGHTS
 from wirewitness._observe import LISTENERS
 from wirewitness.core.outcome import Reason
+from wirewitness.evidence import EVIDENCE
 
 
 __all__ = ["Captured", "capture"]
@@ -66,7 +66,7 @@ def capture(*, timeout: float = 5.0) -> Iterator[Captured]:
         A list of settled dispatches, each with ``outcome``, ``verdict``, ``evidence``, ``reason``, ``offset``,
         ``payload`` and ``exchanges``.
     """
-    before = set(FLIGHTS.waiting())
+    before = set(EVIDENCE.waiting())
     captured = Captured()
     LISTENERS.append(captured.append)
     try:
@@ -78,9 +78,9 @@ def capture(*, timeout: float = 5.0) -> Iterator[Captured]:
 
 def _settle(before: set[Dispatch], timeout: float) -> None:
     deadline = time.monotonic() + timeout
-    while set(FLIGHTS.waiting()) - before:
+    while set(EVIDENCE.waiting()) - before:
         if time.monotonic() >= deadline:
-            for dispatch in set(FLIGHTS.waiting()) - before:
-                FLIGHTS.give_up(dispatch, Reason.NO_EVIDENCE)
+            for dispatch in set(EVIDENCE.waiting()) - before:
+                EVIDENCE.give_up(dispatch, Reason.NO_EVIDENCE)
             return
         time.sleep(0.002)

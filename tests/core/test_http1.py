@@ -71,11 +71,21 @@ def test_any_bytes_can_be_dechunked(sent):
     [b"-6", b"-1", b"+3", b"0x3", b"3_0", b"", b" ", b"g", b";a", b" 3", b"3 ;a", b"3;\n", b"0" * 20 + b"3", b"3\x0b"],
 )
 def test_a_chunk_size_that_is_no_hexadecimal_number_is_not_complete(size):
-    assert not read_content(CHUNKED, size + b"\r\nabc\r\n0\r\n\r\n").complete
+    content = read_content(CHUNKED, size + b"\r\nabc\r\n0\r\n\r\n")
+    assert (content.complete, content.clear) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"3", b"3\r", b"3\r\n", b"3\r\nab", b"3\r\nabc", b"3\r\nabc\r", b"3\r\nabc\r\n", b"0\r\n"]
+)
+def test_chunks_that_broke_off_are_clear_and_not_complete(sent):
+    content = read_content(CHUNKED, sent)
+    assert (content.complete, content.clear) == (False, True)
 
 
 def test_a_chunk_longer_than_its_size_is_not_complete():
-    assert not read_content(CHUNKED, b"3\r\nabcXX0\r\n\r\n").complete
+    content = read_content(CHUNKED, b"3\r\nabcXX0\r\n\r\n")
+    assert (content.complete, content.clear) == (False, False)
 
 
 @given(st.binary(), st.binary())
@@ -98,7 +108,7 @@ def test_without_framing_there_is_no_content():
 )
 def test_content_under_a_length_that_is_no_number_is_not_complete(length):
     head = parse_head(f"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}".encode())
-    assert read_content(head, b"abcdefgh") == Content(b"abcdefgh", complete=False, truncated=False)
+    assert read_content(head, b"abcdefgh") == Content(b"abcdefgh", complete=False, truncated=False, clear=False)
 
 
 def test_a_contents_repr_does_not_hold_its_body():

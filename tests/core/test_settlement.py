@@ -4,20 +4,21 @@ The judgement: what the wire saw decides, and it's claimed no better and no wors
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import json
 
 import pytest
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from wirewitness.core import settlement
 from wirewitness.core.exchange import Exchange, address_of
 from wirewitness.core.outcome import REASONS, Outcome, Reason
 from wirewitness.core.payload import Payload, freeze_query
-from wirewitness.core.settlement import Settlement, judge
+from wirewitness.core.settlement import ROLES, Role, Settlement, judge
 from wirewitness.core.verdict import Evidence, Verdict
 
 
@@ -30,12 +31,16 @@ OFFSET = PAYLOAD.body.index(b"icked")
 QUERY = freeze_query("http://host/events", {"visitor": "someone", "event": "clicked"})
 
 
-def post(status=200, body=PAYLOAD.body, *, path="/events", method="POST", **known):
-    return Exchange(method, host="host", path=path, body=body, status=status, **known)
+def post(status=200, body=PAYLOAD.body, *, path="/events", method="POST", to=None, **known):
+    return Exchange(method, host="host", path=path, body=body, status=status, location=at(to), **known)
 
 
-def get(status=200, *, path="/events", query="", **known):
-    return Exchange("GET", host="host", path=path, query=query, status=status, **known)
+def get(status=200, *, path="/events", query="", to=None, **known):
+    return Exchange("GET", host="host", path=path, query=query, status=status, location=at(to), **known)
+
+
+def at(path):
+    return None if path is None else address_of(f"http://host{path}")
 
 
 def refused(path="/events"):
@@ -149,7 +154,7 @@ def test_content_of_an_unknown_payload_tells_the_outcome_and_no_verdict(target):
 
 
 def test_a_redirect_that_loses_an_unknown_payload_is_rejected():
-    assert judged(post(302, b"x"), get(path="/other"), payload=None).outcome is Outcome.REJECTED
+    assert judged(post(302, b"x", to="/other"), get(path="/other"), payload=None).outcome is Outcome.REJECTED
 
 
 def test_a_first_request_without_content_may_be_an_unknown_payloads():
@@ -169,37 +174,41 @@ def test_a_failed_attempt_at_an_unknown_payload_is_failed():
 
 
 def test_a_302_whose_get_lost_the_body_is_rejected_though_the_get_was_answered_200():
-    settlement = judged(post(302), get(path="/elsewhere"))
+    settlement = judged(post(302, to="/elsewhere"), get(path="/elsewhere"))
     assert ending(settlement) == lost(Outcome.REJECTED, Reason.BODY_LOST)
     assert settlement.error_type == "302"
     assert settlement.offset is None
 
 
 def test_a_redirect_to_the_same_url_loses_the_body_too():
-    assert ending(judged(post(303), get())) == lost(Outcome.REJECTED, Reason.BODY_LOST)
+    assert ending(judged(post(303, to="/events"), get())) == lost(Outcome.REJECTED, Reason.BODY_LOST)
 
 
 def test_a_chain_of_redirects_loses_the_body():
-    assert ending(judged(post(301), get(302, path="/a"), get(path="/b"))) == lost(Outcome.REJECTED, Reason.BODY_LOST)
+    assert ending(judged(post(301, to="/a"), get(302, path="/a", to="/b"), get(path="/b"))) == lost(
+        Outcome.REJECTED, Reason.BODY_LOST
+    )
 
 
 def test_a_redirect_loses_the_body_where_the_first_url_was_not_known_either():
-    assert ending(judged(post(302), get(path="/a"), target=None)) == lost(Outcome.REJECTED, Reason.BODY_LOST)
+    assert ending(judged(post(302, to="/a"), get(path="/a"), target=None)) == lost(Outcome.REJECTED, Reason.BODY_LOST)
 
 
 def test_a_redirect_that_loses_the_body_and_keeps_its_coding_loses_it():
     compressed = {"content_encoding": "gzip"}
-    exchanges = (post(302, gzip.compress(PAYLOAD.body), **compressed), get(path="/a", **compressed))
+    exchanges = (post(302, gzip.compress(PAYLOAD.body), to="/a", **compressed), get(path="/a", **compressed))
     assert ending(judged(*exchanges)) == lost(Outcome.REJECTED, Reason.BODY_LOST)
 
 
 def test_a_307_resent_without_its_body_is_not_resent():
-    assert ending(judged(post(307), post(200, b"", path="/a"))) == lost(Outcome.REJECTED, Reason.BODY_NOT_RESENT)
+    assert ending(judged(post(307, to="/a"), post(200, b"", path="/a"))) == lost(
+        Outcome.REJECTED, Reason.BODY_NOT_RESENT
+    )
 
 
 def test_a_307_with_its_body_is_delivered():
-    assert ending(judged(post(307), post(200, path="/a"))) == DELIVERED
-    assert ending(judged(post(307), post(307, path="/a"), post(200, path="/b"))) == DELIVERED
+    assert ending(judged(post(307, to="/a"), post(200, path="/a"))) == DELIVERED
+    assert ending(judged(post(307, to="/a"), post(307, path="/a", to="/b"), post(200, path="/b"))) == DELIVERED
 
 
 def test_a_retry_without_its_body_is_not_resent():
@@ -352,9 +361,7 @@ def test_an_empty_request_before_the_payload_is_a_challenges_first_step():
 
 def test_other_bytes_that_a_redirect_was_followed_with_again_are_what_had_led_to_it():
     form = b"data=eyJ2aXNpdG9yIjog"
-    settlement = judged(
-        post(307, form, location=address_of("http://host/elsewhere")), post(204, form, path="/elsewhere")
-    )
+    settlement = judged(post(307, form, to="/elsewhere"), post(204, form, path="/elsewhere"))
     assert (settlement.outcome, settlement.verdict) == (Outcome.DELIVERED, Verdict.ALTERED)
 
 
@@ -377,20 +384,235 @@ def test_where_the_target_is_not_known_a_body_that_could_not_be_seen_may_be_the_
     assert (settlement.outcome, settlement.verdict) == (Outcome.DELIVERED, Verdict.UNOBSERVED)
 
 
-def test_a_relay_to_another_url_is_judged():
+ELSEWHERE = (Outcome.UNCONFIRMED, Verdict.UNOBSERVED, Evidence.CALL, Reason.ELSEWHERE)
+
+
+REPORT = b'{"error": "refused", "event": ' + PAYLOAD.body + b"}"
+
+
+@pytest.mark.parametrize("status", [200, 302, 503, None])
+def test_a_payload_in_an_envelope_elsewhere_is_unconfirmed(status):
+    assert ending(judged(post(status, REPORT, path="/relay"))) == ELSEWHERE
+    assert judged(post(status, REPORT, path="/relay"), error=ValueError()).outcome is Outcome.FAILED
+
+
+def test_a_gateway_in_the_target_s_place_is_judged_as_the_target():
     assert ending(judged(post(path="/relay"))) == DELIVERED
     assert judged(post(body=COMPACT, path="/relay")).verdict is Verdict.EQUIVALENT
     assert judged(post(503, path="/relay")).outcome is Outcome.REJECTED
+    assert ending(judged(post(503, path="/relay"), post(path="/relay"))) == DELIVERED
+    assert ending(judged(post(200, b"grant", path="/token"), post(path="/relay"))) == DELIVERED
+    assert ending(judged(post(307, path="/relay", to="/a"), post(path="/a"))) == DELIVERED
+    assert ending(judged(post(302, path="/relay", to="/a"), get(path="/a"))) == lost(Outcome.REJECTED, Reason.BODY_LOST)
+    assert judged(post(503, path="/relay"), post(200, TAMPERED, path="/relay")).verdict is Verdict.ALTERED
 
 
-def test_a_relay_that_tampers_is_altered():
-    settlement = judged(post(body=TAMPERED, path="/relay"))
-    assert ending(settlement) == lost(Outcome.DELIVERED, Reason.BYTES_DIFFER)
-    assert settlement.offset == OFFSET
+def test_two_other_addresses_are_no_gateway():
+    assert ending(judged(post(503, path="/a"), post(path="/b"))) == ELSEWHERE
 
 
-def test_a_relay_whose_redirect_loses_the_body_loses_it():
-    assert ending(judged(post(302, path="/relay"), get(path="/a"))) == lost(Outcome.REJECTED, Reason.BODY_LOST)
+def test_where_anything_went_to_the_target_another_address_is_no_gateway():
+    assert judged(refused(), post(path="/copy")).outcome is Outcome.FAILED
+    assert judged(refused(""), post(path="/copy")).outcome is Outcome.FAILED
+    assert judged(post(503, b""), post(path="/copy")).reason is Reason.BODY_LOST
+
+
+def test_a_small_payload_proves_no_gateway():
+    for body, outcome in ((b"x" * 31, Outcome.UNCONFIRMED), (b"x" * 32, Outcome.DELIVERED)):
+        assert judged(post(body=body, path="/relay"), payload=Payload(body)).outcome is outcome
+
+
+def test_other_bytes_elsewhere_are_no_evidence_at_all():
+    assert ending(judged(post(body=TAMPERED, path="/relay"))) == (*ELSEWHERE[:3], Reason.NO_EVIDENCE)
+    assert ending(judged(post(302, TAMPERED, path="/relay", to="/a"), get(path="/a"))) == (
+        *ELSEWHERE[:3],
+        Reason.NO_EVIDENCE,
+    )
+
+
+COPIES = {
+    "the same": PAYLOAD.body,
+    "masked": TAMPERED,
+    "an error report": b'{"error": "refused", "event": ' + PAYLOAD.body + b"}",
+    "re-serialised": COMPACT,
+    "nothing": b"",
+    "unseen": None,
+}
+PLACES = {
+    "path": {"path": "/audit"},
+    "path below": {"path": "/events/audit"},
+    "host": {"host": "logs"},
+    "port": {"port": 8080},
+    "scheme": {"scheme": "https", "port": 443},
+}
+
+
+@pytest.mark.parametrize("end", [post(204), post(503), reset()], ids=["taken", "refused", "failed"])
+@pytest.mark.parametrize("answer", [200, 500, 307, None])
+@pytest.mark.parametrize("copy", COPIES)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_copy_elsewhere_changes_nothing(end, copy, place, answer):
+    aside = Exchange(
+        **{"method": "POST", "host": "host", "path": "/events", "body": COPIES[copy], "status": answer, **PLACES[place]}
+    )
+    expected = judged(end)
+    assert judged(end, aside) == expected
+    assert judged(aside, end) == expected
+    assert judged(aside, end, aside) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host/events",
+        "HTTP://HOST/events",
+        "http://host:80/events",
+        "http://host./events",
+        "http://user:secret@host/events",
+        "http://host/events?key=1",
+        "http://host/events#here",
+        "http://host/%65vents",
+        "http://host/a/../events",
+        "http://host/./events",
+    ],
+)
+def test_the_target_is_known_by_whatever_spelling(url):
+    assert ending(judged(post(), target=address_of(url))) == DELIVERED
+    assert judged(post(200, TAMPERED), target=address_of(url)).verdict is Verdict.ALTERED
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host/events",
+        "http://host:8080/events",
+        "http://host/events/",
+        "http://host/Events",
+        "http://host/event%2Fs",
+        "http://sub.host/events",
+        "http://host//events",
+        "http://host/",
+        "http://host",
+    ],
+)
+def test_another_url_is_another_target(url):
+    assert ending(judged(post(200, REPORT), target=address_of(url))) == ELSEWHERE
+
+
+def test_a_connection_that_failed_before_any_path_was_asked_for_is_the_targets():
+    assert ending(judged(refused(""))) == ending(judged(refused()))
+    there = Exchange("POST", host="other", path="", complete=False, failure=Reason.REFUSED)
+    assert ending(judged(there)) == (*ELSEWHERE[:3], Reason.NO_EVIDENCE)
+
+
+# Where nobody named a target.
+
+
+def nowhere(*exchanges, **known):
+    return judged(*exchanges, target=None, **known)
+
+
+def test_without_a_target_an_error_report_elsewhere_makes_no_delivery():
+    report = b'{"event": ' + PAYLOAD.body + b"}"
+    assert nowhere(post(503), post(200, report, path="/logs")).outcome is Outcome.REJECTED
+    assert nowhere(post(200, report, path="/logs"), post(503)).outcome is Outcome.REJECTED
+
+
+def test_without_a_target_a_masked_copy_elsewhere_makes_no_alteration():
+    assert ending(nowhere(post(), post(200, TAMPERED, path="/audit"))) == DELIVERED
+
+
+def test_without_a_target_a_copy_that_is_refused_elsewhere_makes_no_rejection():
+    assert ending(nowhere(post(), post(500, path="/audit"))) == DELIVERED
+
+
+def test_without_a_target_a_second_endpoint_takes_what_the_first_one_could_not():
+    assert ending(nowhere(post(503), post(path="/second"))) == DELIVERED
+
+
+def test_without_a_target_a_redirect_is_where_the_dispatch_began():
+    assert ending(nowhere(post(307, to="/a"), post(path="/a"))) == DELIVERED
+    assert nowhere(post(307, TAMPERED, to="/a"), post(path="/a")).verdict is Verdict.ALTERED
+
+
+def test_without_payload_and_target_several_addresses_that_disagree_tell_nothing():
+    token = post(200, b"grant", path="/token")
+    for exchanges in ((token, post(503, b"x")), (post(503, b"x"), token)):
+        assert nowhere(*exchanges, payload=None).outcome is Outcome.UNCONFIRMED
+    assert nowhere(token, post(200, b"x"), payload=None).outcome is Outcome.DELIVERED
+    assert nowhere(post(307, b"x", to="/a"), post(503, b"x", path="/a"), payload=None).outcome is Outcome.REJECTED
+
+
+# Roles: a test for each row of the table.
+
+ROLE_ROWS = {
+    (Role.ELSEWHERE, Reason.NONE): ((post(200, REPORT, path="/other"),), PAYLOAD, ELSEWHERE),
+    (Role.BROKEN_OFF, Reason.NONE): (
+        (partial(413),),
+        PAYLOAD,
+        (Outcome.REJECTED, Verdict.UNOBSERVED, Evidence.RESPONSE, Reason.STATUS_4XX),
+    ),
+    (Role.CARRIER, Reason.NONE): ((post(),), PAYLOAD, DELIVERED),
+    (Role.CARRIER, Reason.BYTES_DIFFER): (
+        (post(200, TAMPERED),),
+        PAYLOAD,
+        lost(Outcome.DELIVERED, Reason.BYTES_DIFFER),
+    ),
+    (Role.FOLLOW_UP, Reason.BODY_NOT_RESENT): (
+        (post(307, to="/a"), post(200, b"", path="/a")),
+        PAYLOAD,
+        lost(Outcome.REJECTED, Reason.BODY_NOT_RESENT),
+    ),
+    (Role.FOLLOW_UP, Reason.BODY_LOST): (
+        (post(302, to="/a"), get(path="/a")),
+        PAYLOAD,
+        lost(Outcome.REJECTED, Reason.BODY_LOST),
+    ),
+    (Role.RESEND, Reason.BODY_NOT_RESENT): (
+        (post(503), post(200, b"")),
+        PAYLOAD,
+        lost(Outcome.REJECTED, Reason.BODY_NOT_RESENT),
+    ),
+    (Role.CHALLENGE, Reason.BODY_LOST): ((post(401, b""), post()), PAYLOAD, DELIVERED),
+    (Role.CHALLENGE, Reason.BODY_LOST, "query"): ((get(), get(query=QUERY.body.decode())), QUERY, DELIVERED),
+    (Role.BYSTANDER, Reason.NONE): ((get(404), post(), get(404)), PAYLOAD, DELIVERED),
+}
+
+
+@pytest.mark.parametrize("row", ROLE_ROWS, ids=lambda row: "-".join(map(str, row)))
+def test_each_role_is_judged_as_its_row_says(row):
+    made, payload, expected = ROLE_ROWS[row]
+    assert ending(judged(*made, payload=payload)) == expected
+
+
+def test_every_row_of_the_table_is_tested():
+    assert len(ROLES) == len(ROLE_ROWS)
+    assert [row.role for row in ROLES] == [key[0] for key in ROLE_ROWS]
+
+
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+def test_an_interim_answer_is_no_final_one(status):
+    settlement = judged(post(status))
+    assert ending(settlement) == (Outcome.UNCONFIRMED, Verdict.IDENTICAL, Evidence.RESPONSE, Reason.RESPONSE_UNREAD)
+    assert judged(post(status), error=TimeoutError()).outcome is Outcome.FAILED
+    assert judged(post(status), post()).outcome is Outcome.DELIVERED
+
+
+def test_what_is_framed_oddly_and_answered_2xx_is_unconfirmed_for_good():
+    odd = {"complete": False, "clear": False}
+    settlement = judged(post(204, **odd))
+    assert ending(settlement) == (Outcome.UNCONFIRMED, Verdict.UNOBSERVED, Evidence.RESPONSE, Reason.FRAMED_ODDLY)
+    assert settlement.final
+    assert judged(post(400, **odd)).outcome is Outcome.REJECTED
+    assert ending(judged(post(204, **odd), post())) == DELIVERED
+
+
+def test_what_a_lost_tap_could_not_see_is_unconfirmed_for_good():
+    settlement = judged(unseen=Reason.TAP_LOST)
+    assert ending(settlement) == (Outcome.UNCONFIRMED, Verdict.UNOBSERVED, Evidence.CALL, Reason.TAP_LOST)
+    assert settlement.final
+    assert ending(judged(post(), unseen=Reason.TAP_LOST)) == DELIVERED
+    assert judged(unseen=Reason.TAP_LOST, error=ValueError()).outcome is Outcome.FAILED
 
 
 def test_where_the_target_is_not_known_tampering_is_altered_all_the_same():
@@ -409,14 +631,14 @@ def test_an_empty_payload_is_delivered_by_an_empty_request_to_its_target_only():
     assert ending(judged(post(body=b""), payload=empty)) == DELIVERED
     assert judged(post(body=b"", path="/ping"), payload=empty).outcome is Outcome.UNCONFIRMED
     assert ending(judged(post(200, b"x=1", path="/token"), post(body=b""), payload=empty)) == DELIVERED
-    assert ending(judged(post(302, b""), get(path="/a"), payload=empty)) == DELIVERED
+    assert ending(judged(post(302, b"", to="/a"), get(path="/a"), payload=empty)) == DELIVERED
 
 
 # Payloads in queries.
 
 
 def query(*exchanges, **known):
-    return judged(*exchanges, payload=QUERY, **known)
+    return judged(*exchanges, **{"payload": QUERY, **known})
 
 
 SENT = QUERY.body.decode("ascii")
@@ -428,14 +650,13 @@ def test_a_query_is_judged_as_a_payload():
     assert ending(query(get(query=f"{SENT}&more=1"))) == lost(Outcome.DELIVERED, Reason.BYTES_DIFFER)
 
 
-def test_a_query_relayed_with_a_change_is_altered():
-    assert ending(query(get(path="/relay", query=SENT.replace("clicked", "cl1cked")))) == lost(
-        Outcome.DELIVERED, Reason.BYTES_DIFFER
-    )
+def test_a_query_that_goes_to_two_other_addresses_is_unconfirmed():
+    assert ending(query(get(path="/a", query=SENT), get(path="/b", query=SENT))) == ELSEWHERE
+    assert ending(query(get(path="/relay", query=SENT), target=None)) == DELIVERED
 
 
 def test_a_query_that_a_redirect_loses_is_lost():
-    assert ending(query(get(302, query=SENT), get(path="/a"))) == lost(Outcome.REJECTED, Reason.BODY_LOST)
+    assert ending(query(get(302, query=SENT, to="/a"), get(path="/a"))) == lost(Outcome.REJECTED, Reason.BODY_LOST)
 
 
 def test_a_query_that_was_not_sent_is_lost():
@@ -464,7 +685,9 @@ exchanges = st.builds(
     content_encoding=st.sampled_from(["", "gzip", "br"]),
     complete=st.booleans(),
     truncated=st.booleans(),
-    status=st.none() | st.sampled_from([101, 200, 204, 301, 302, 307, 404, 503, 799]),
+    status=st.none() | st.sampled_from([101, 103, 200, 204, 301, 302, 307, 404, 503, 799]),
+    location=st.none() | st.just(TARGET) | st.just(address_of("http://host/token")),
+    clear=st.booleans(),
     received_digest=st.none() | st.sampled_from([PAYLOAD.digest, b"x"]),
     error_type=st.just("E"),
     failure=failures,
@@ -506,6 +729,18 @@ def test_nothing_is_claimed_that_no_exchange_shows(case):
 
 @settings(max_examples=500)
 @given(cases)
+def test_where_the_target_was_asked_without_redirects_only_that_counts(case):
+    case["exchanges"] = [dataclasses.replace(each, location=None) for each in case["exchanges"]]
+    here = [each for each in case["exchanges"] if each.address == TARGET]
+    assume(here)
+    one = judge(**{**case, "target": TARGET})
+    other = judge(**{**case, "target": TARGET, "exchanges": here})
+    assert dataclasses.replace(one, reason=Reason.NONE) == dataclasses.replace(other, reason=Reason.NONE)
+    assert one.reason in {other.reason, Reason.ELSEWHERE}
+
+
+@settings(max_examples=500)
+@given(cases)
 def test_a_good_verdict_is_shown_by_an_exchange(case):
     settlement, payload = judge(**case), case["payload"]
     if settlement.verdict is Verdict.IDENTICAL:
@@ -529,11 +764,11 @@ def test_the_order_of_evidence_is_that_of_what_was_seen(case):
         assert settlement.outcome in {Outcome.FAILED, Outcome.DROPPED, Outcome.UNCONFIRMED}
 
 
-OBSERVERS_OWN = {(Outcome.UNCONFIRMED, Reason.EVICTED), (Outcome.UNCONFIRMED, Reason.SHUTDOWN)}
+OBSERVERS_OWN = {(Outcome.UNCONFIRMED, reason) for reason in (Reason.EVICTED, Reason.SEARCH_GIVEN_UP, Reason.SHUTDOWN)}
 OUTBOXES_OWN = {(Outcome.DROPPED, reason) for reason in REASONS[Outcome.DROPPED] if reason is not Reason.UNSERIALIZABLE}
 ALTERED = {
     Reason.BYTES_DIFFER: (post(503, TAMPERED),),
-    Reason.BODY_LOST: (post(302), get(path="/a")),
+    Reason.BODY_LOST: (post(302, to="/events"), get()),
     Reason.BODY_NOT_RESENT: (post(503), post(503, b"")),
     Reason.BODY_TRUNCATED: (post(503, PAYLOAD.body[:9], truncated=True),),
     Reason.ALTERED_IN_TRANSIT: (post(503, received_digest=bytes(32)),),
@@ -565,7 +800,10 @@ WITHOUT_ALTERATION = {
         (Outcome.UNCONFIRMED, reason): judged(payload=None, unknown=reason)
         for reason in (Reason.UNSERIALIZABLE, Reason.UNREADABLE, Reason.UNKNOWN_PAYLOAD)
     },
+    (Outcome.UNCONFIRMED, Reason.ELSEWHERE): judged(post(200, REPORT, path="/other")),
+    (Outcome.UNCONFIRMED, Reason.FRAMED_ODDLY): judged(post(complete=False, clear=False)),
     (Outcome.UNCONFIRMED, Reason.NO_EVIDENCE): judged(),
+    (Outcome.UNCONFIRMED, Reason.TAP_LOST): judged(unseen=Reason.TAP_LOST),
     (Outcome.UNCONFIRMED, Reason.RESPONSE_UNREAD): judged(post(None)),
 }
 REACHED = WITHOUT_ALTERATION | {

@@ -162,7 +162,9 @@ def test_a_late_exchange_is_a_child_of_its_dispatch_across_the_thread(seen, sink
 
 def test_a_dispatch_is_linked_to_the_span_in_which_another_thread_sends_it(seen, sink):
     queue = []
-    witness(lambda event: queue.insert(0, event), name="mine", payload="event", **seen.options)(b"payload")
+    witness(lambda event: queue.insert(0, event), name="mine", payload="event", **seen.options)(
+        b"a payload that is long enough to be known anywhere"
+    )
 
     def flush():
         with seen.tracer_provider.get_tracer("worker").start_as_current_span("flush"):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from seen import BODY, PATIENCE, ending, one
 
 from wirewitness import Evidence, Outcome, Reason, Verdict
+from wirewitness._current import Dispatch
 from wirewitness.core.payload import repr_digest
 from wirewitness.wire import recorder
 from wirewitness.wire.recorder import Recorder
@@ -27,7 +28,7 @@ HEAD = b"POST /v1/events?a=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
 
 def recording(*pieces, **options):
     given = {"scheme": "http", "host": "h", "port": 80, "method": "POST", "target": "/", **options}
-    recorded = Recorder(None, **given)
+    recorded = Recorder(Dispatch("d", None), **given)
     for piece in pieces:
         recorded.sent(piece)
     return recorded

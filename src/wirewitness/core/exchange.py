@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import ipaddress
 import re
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, quote_plus, unquote_plus, urljoin, urlsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, quote_plus, unquote_plus, urljoin, urlsplit
 
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Exchange:
             In no repr and no telemetry.
         content_encoding: The request's ``Content-Encoding``, lower-case, empty if there was none.
         complete: Whether every byte that the framing promised was handed to the socket.
+        clear: Whether every receiver reads the same content out of it (RFC 9112 section 6.3). If not, it's not complete.
         truncated: Whether more bytes were handed over than ``Content-Length`` promised, which a receiver won't read.
         status: The response's status code, or None if no status line came back.
         location: Where a redirect pointed, or None.
@@ -48,6 +50,7 @@ class Exchange:
         failure: The same, as one of the ``FAILED`` reasons.
         started_ns: When the request began, Unix nanoseconds.
         duration: Seconds from there to the status line, or to the failure.
+        embeds: Payloads that are known to stand inside the body as values or lines of it. In no repr, too.
         resend_count: How many exchanges of the same dispatch came before, for any reason: OpenTelemetry's
             ``http.request.resend_count``.
     """
@@ -61,6 +64,7 @@ class Exchange:
     body: bytes | None = field(default=b"", repr=False)
     content_encoding: str = ""
     complete: bool = True
+    clear: bool = True
     truncated: bool = False
     status: int | None = None
     location: Address | None = None
@@ -71,6 +75,7 @@ class Exchange:
     started_ns: int = 0
     duration: float = 0.0
     resend_count: int = 0
+    embeds: frozenset[bytes] = field(default=frozenset(), repr=False)
 
     @property
     def size(self) -> int | None:
@@ -88,6 +93,11 @@ class Exchange:
         return self.status is not None and 200 <= self.status <= 299  # noqa: PLR2004 -- RFC 9110 section 15.3
 
     @property
+    def answered(self) -> bool:
+        """Whether there was a final answer. 1xx is none but 101, which ends HTTP on its connection (RFC 9110 section 15.2)."""
+        return self.status is not None and (self.status >= 200 or self.status == 101)  # noqa: PLR2004
+
+    @property
     def redirected(self) -> bool:
         """Whether the answer was 3xx."""
         return self.status is not None and 300 <= self.status <= 399  # noqa: PLR2004 -- RFC 9110 section 15.4
@@ -102,12 +112,71 @@ class Exchange:
 
     @property
     def address(self) -> Address:
-        """Where the request went."""
-        return (self.scheme, self.host, self.port, self.path)
+        """Where the request went, in normal form. The path is empty where connecting failed before any was asked for."""
+        return normal_address(self.scheme, self.host, self.port, self.path)
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Scheme, host and port of the address."""
+        return self.address[:3]
 
 
 Address = tuple[str, str, int, str]
-"""Scheme, host, port and path of a request."""
+"""
+Scheme, host, port and path of a request, in the normal form in which two of them can be compared: see
+:func:`normal_address`.
+"""
+
+
+@functools.lru_cache(maxsize=1024)
+def normal_address(scheme: str, host: str, port: int, path: str) -> Address:
+    """
+    An address in normal form (RFC 3986 section 6.2.2 and 6.2.3), so that spellings of one place compare equal.
+
+    Scheme and host are lower-case, the host without its final dot and in ASCII, an IPv6 address in its short form. The
+    path has neither fragment, dot segments nor needless percent-encoding, and what needs encoding has it in upper case.
+    """
+    return (scheme.lower(), _normal_host(host), port, _normal_path(path.partition("#")[0]))
+
+
+def _normal_host(host: str) -> str:
+    host = host.lower().removeprefix("[").removesuffix("]")
+    if ":" in host:
+        try:
+            return ipaddress.IPv6Address(host).compressed
+        except ValueError:
+            return host
+    host = host.removesuffix(".")
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return host
+
+
+_ENCODED: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def _normal_path(path: str) -> str:
+    if not path or path == "*":
+        return path
+    sent = _ENCODED.sub(_normal_triplet, path.encode("utf-8", "surrogatepass"))
+    # What stands there in the clear and may not is encoded, as HTTP libraries do. A lone % stays.
+    kept: list[str] = []
+    for segment in quote(sent, safe="%/:@!$&'()*+,;=~").split("/"):
+        if segment == "..":
+            kept[1:] = kept[1:-1]
+        elif segment != ".":
+            kept.append(segment)
+    ended = path.rpartition("/")[2] in {".", ".."}
+    return "/".join([*kept, ""] if ended and kept[-1:] != [""] else kept) or "/"
+
+
+def _normal_triplet(found: re.Match[bytes]) -> bytes:
+    byte = int(found[1], 16)
+    return bytes([byte]) if byte in _UNRESERVED else found[0].upper()
 
 
 def redact_query(query: str) -> str:
@@ -141,20 +210,16 @@ def redact_target(url: str) -> str:
 @functools.lru_cache(maxsize=256)
 def address_of(url: str) -> Address | None:
     """
-    Scheme, host, port and path of an absolute URL, or None if ``url`` isn't one.
+    The address that an absolute URL names, in normal form, or None if ``url`` isn't one.
     """
     try:
         parts = urlsplit(url)
         port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
         return None
-    return _address(parts, port)
-
-
-def _address(parts: SplitResult, port: int | None) -> Address | None:
     if not parts.hostname or port is None:
         return None
-    return (parts.scheme, parts.hostname, port, parts.path or "/")
+    return normal_address(parts.scheme, parts.hostname, port, parts.path or "/")
 
 
 def resolve(base: Address, location: str) -> Address | None:

@@ -48,11 +48,13 @@ class Content:
         body: The bytes without framing.
         complete: Whether all that the framing promised is there.
         truncated: Whether bytes stand behind what the framing promised.
+        clear: Whether every receiver reads the same.
     """
 
     body: bytes = field(repr=False)
     complete: bool
     truncated: bool
+    clear: bool = True
 
 
 def split_head(sent: bytes) -> tuple[bytes, bytes] | None:
@@ -123,7 +125,7 @@ def read_content(head: Head, sent: bytes) -> Content:
     What is framed wrongly is never ``complete``: what a receiver makes of it can't be known.
     """
     if not head.clear:
-        return Content(sent, complete=False, truncated=False)
+        return Content(sent, complete=False, truncated=False, clear=False)
     if head.chunked:
         return _dechunk(sent)
     if head.content_length is None:
@@ -138,16 +140,20 @@ _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,20})(?:[ \t]*|;[\t\x20-\x7e\x8
 
 def _dechunk(sent: bytes) -> Content:
     pieces: list[bytes] = []
-    position = 0
-    while (line := _CHUNK_SIZE.match(sent, position)) is not None:
+    start, wrong = 0, False
+    while (line := _CHUNK_SIZE.match(sent, start)) is not None:
         size, start = int(line[1], 16), line.end()
         if size == 0:
             trailer = _TRAILER.match(sent, start)
-            sound = trailer is not None and not _FRAMING_IN_TRAILER.search(trailer[0])
-            more = trailer is not None and trailer.end() < len(sent)
-            return Content(b"".join(pieces), complete=sound, truncated=sound and more)
-        position = start + size + len(CRLF)
-        pieces.append(sent[start : start + size])
-        if not sent.startswith(CRLF, start + size):
+            if trailer is not None and not _FRAMING_IN_TRAILER.search(trailer[0]):
+                return Content(b"".join(pieces), complete=True, truncated=trailer.end() < len(sent))
             break
-    return Content(b"".join(pieces), complete=False, truncated=False)
+        pieces.append(sent[start : start + size])
+        start += size
+        if not sent.startswith(CRLF, start):
+            wrong = len(sent) >= start + len(CRLF)
+            break
+        start += len(CRLF)
+    # Without a whole line that is none of a chunked message's, it's one that broke off: all receivers read that alike.
+    wrong = wrong or b"\n" in sent[start:]
+    return Content(b"".join(pieces), complete=False, truncated=False, clear=not wrong)

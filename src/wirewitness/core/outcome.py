@@ -17,7 +17,7 @@ class Outcome(enum.StrEnum):
     """
 
     DELIVERED = "delivered"
-    """The last exchange that carried the payload was answered 2xx."""
+    """The last exchange that carried the payload to its target was answered 2xx."""
     REJECTED = "rejected"
     """It was answered anything else."""
     FAILED = "failed"
@@ -71,10 +71,18 @@ class Reason(enum.StrEnum):
     UNSENDABLE = "unsendable"
 
     # UNCONFIRMED: what's missing.
+    ELSEWHERE = "elsewhere"
+    """The payload was seen at another address only than its target."""
     EVICTED = "evicted"
+    FRAMED_ODDLY = "framed_oddly"
+    """Receivers may read other content, or refuse it, and it was answered 2xx."""
     NO_EVIDENCE = "no_evidence"
     RESPONSE_UNREAD = "response_unread"
+    SEARCH_GIVEN_UP = "search_given_up"
+    """A body that may hold the payload was too costly to be searched."""
     SHUTDOWN = "shutdown"
+    TAP_LOST = "tap_lost"
+    """Another tool has taken the tap away, or put something in the place of HTTP: the wire can't be seen."""
     UNKNOWN_PAYLOAD = "unknown_payload"
 
 
@@ -116,10 +124,14 @@ REASONS: Final = MappingProxyType(
             Reason.UNSERIALIZABLE,
         ),
         Outcome.UNCONFIRMED: (
+            Reason.ELSEWHERE,
             Reason.EVICTED,
+            Reason.FRAMED_ODDLY,
             Reason.NO_EVIDENCE,
             Reason.RESPONSE_UNREAD,
+            Reason.SEARCH_GIVEN_UP,
             Reason.SHUTDOWN,
+            Reason.TAP_LOST,
             *_UNKNOWN_PAYLOAD,
             *ALTERATIONS,
         ),

@@ -24,6 +24,9 @@ Encode = Callable[[Any], "bytes | str"]
 # What json.dumps writes with default arguments. A circle is found by its depth: keeping a list of all containers costs.
 _dumps = json.JSONEncoder(check_circular=False).encode
 
+SMALL = 32
+"""Bytes: a payload shorter than this is anybody's, such as ``{}``. Seen away from its own target it proves nothing."""
+
 QUERY_METHODS = frozenset({"GET", "HEAD"})
 """Methods whose payload is the query: RFC 9110 section 9.3.1 gives content in them no meaning."""
 

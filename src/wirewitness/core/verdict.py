@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import Payload
+from wirewitness.core.pieces import is_json, is_json_lines
 
 
 class Verdict(enum.StrEnum):
@@ -264,7 +265,7 @@ def _embeds(body: bytes, payload: bytes) -> bool | None:
     content = payload.strip(_WHITESPACE)
     if not content or len(body) <= len(payload):
         return False
-    if not _is_json(payload):
+    if not is_json(payload):
         line = next(_places(body, payload, _BESIDE_A_LINE), False)
         return None if line is None else bool(line)
     # Where another value can take its place, it's a value there, and not a part of a text, a name or a number.
@@ -274,7 +275,8 @@ def _embeds(body: bytes, payload: bytes) -> bool | None:
         if place is None:
             return None
         start, end = place
-        if _is_json_or_lines_of_it(body[:start] + other + body[end:]):
+        replaced = body[:start] + other + body[end:]
+        if is_json(replaced) or is_json_lines(replaced):
             return True
     return False if next(places, False) is False else None
 
@@ -310,16 +312,3 @@ _COST_OF_A_PLACE = 64
 def _end_of_next(beside: re.Pattern[bytes], body: bytes, start: int) -> int:
     found = beside.search(body, start)
     return -1 if found is None else found.start()
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        # Whole numbers as floats, to look no further: int() refuses those of more than some 4300 digits.
-        json.loads(text.decode("utf-8"), parse_int=float)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _is_json_or_lines_of_it(text: bytes) -> bool:
-    return _is_json(text) or all(_is_json(line) for line in text.splitlines() if line.strip())

@@ -9,12 +9,12 @@ from typing import Any, Final, Protocol
 
 from wirewitness import wire
 from wirewitness._current import Dispatch, Owner
-from wirewitness._flights import FLIGHTS
 from wirewitness._observe import Observer, Options
 from wirewitness.core.exchange import Exchange
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence, Verdict
+from wirewitness.evidence import EVIDENCE
 from wirewitness.ledger import Ledger, ProcessLedger
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.desk import dropped, record_of
@@ -125,7 +125,7 @@ class WatchedSender:
         """
         for dispatch in tuple(self._awaited):
             if not dispatch.open:
-                FLIGHTS.give_up(dispatch, Reason.SHUTDOWN)
+                EVIDENCE.give_up(dispatch, Reason.SHUTDOWN)
 
 
 def _intent_of(args: tuple[Any, ...], _: dict[str, Any]) -> Intent:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from wirewitness._current import CURRENT, Dispatch, current
-from wirewitness._flights import FLIGHTS
 from wirewitness._guard import fail_open
+from wirewitness.evidence import EVIDENCE
 from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD, Recorder
 
 
@@ -29,7 +29,9 @@ KEY: Final = "_wirewitness"
 UNKNOWN_METHOD: Final = "_OTHER"
 """OpenTelemetry's ``http.request.method`` where the method isn't known."""
 
-_in_flight: Final = FLIGHTS.by_body
+_FINAL: Final = 200
+
+_in_flight: Final = EVIDENCE.by_body
 
 
 def _putrequest(original: Method) -> Method:
@@ -59,16 +61,16 @@ def _send(original: Method) -> Method:
     def send(self: Any, data: Any) -> Any:
         recorder: Recorder | None = getattr(self, KEY, None)
         # A send within a send is http.client asking a proxy for a tunnel.
-        if recorder is None or recorder.sending:
+        if recorder is None or recorder.inside:
             return original(self, data)
-        recorder.sending = True
+        recorder.inside = True
         try:
             sent = original(self, data)
         except BaseException as error:
             _failed(self, recorder, error, last=False)
             raise
         finally:
-            recorder.sending = False
+            recorder.inside = False
         _sent(recorder, data)
         return sent
 
@@ -99,7 +101,7 @@ def _connect(original: Method) -> Method:
         recorder: Recorder | None = getattr(self, KEY, None)
         dispatch = current()
         # A connect within a send fails that send, and is reported there.
-        if dispatch is None or (recorder is not None and recorder.sending):
+        if dispatch is None or (recorder is not None and recorder.inside):
             return original(self, *args, **kwargs)
         server = _server(self)  # now: urllib3 forgets a tunnel's server when its proxy refuses
         try:
@@ -117,7 +119,9 @@ def _begin(connection: Any, method: str, url: str) -> Recorder | None:
     dispatch = current()
     if dispatch is not None and dispatch.owner.ignores_requests(dispatch):
         return None
-    recorder = _recorder(_server_of(connection), dispatch, method, url)
+    recorder = _recorder(_server_of(connection), dispatch, method, url or "/")
+    if recorder.idle:
+        return None
     setattr(connection, KEY, recorder)
     return recorder
 
@@ -158,9 +162,7 @@ _server = fail_open("tap")(_server_of)
 
 
 def _recorder(server: Server, dispatch: Dispatch | None, method: str, url: str) -> Recorder:
-    return Recorder(
-        dispatch, scheme=server.scheme, host=server.host, port=server.port, method=method, target=url or "/"
-    )
+    return Recorder(dispatch, scheme=server.scheme, host=server.host, port=server.port, method=method, target=url)
 
 
 @fail_open("tap")
@@ -184,7 +186,9 @@ def _failed(connection: Any, recorder: Recorder | None, error: BaseException, *,
 
 @fail_open("tap")
 def _answered(connection: Any, recorder: Recorder, response: Any) -> None:
-    _forget(connection)
+    # A client that reads on behind an interim answer gets another one here.
+    if response.status >= _FINAL:
+        _forget(connection)
     headers = response.headers
     recorder.answered(
         response.status, headers.get(RECEIVED_DIGEST_FIELD), headers.get("Location"), headers.get("Retry-After")

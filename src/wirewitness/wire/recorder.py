@@ -8,11 +8,11 @@ import time
 
 from typing import TYPE_CHECKING, Any, Final
 
-from wirewitness._flights import FLIGHTS
-from wirewitness.core.exchange import Address, Exchange, address_of, resolve
+from wirewitness.core.exchange import Address, Exchange, address_of, normal_address, resolve
 from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
 from wirewitness.core.outcome import Reason, error_type, reason_of_error
 from wirewitness.core.payload import QUERY_METHODS, digest_from_header
+from wirewitness.evidence import EVIDENCE
 
 
 if TYPE_CHECKING:
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 
 MOST_RECORDED = 64 << 20
-"""Bytes of one request that are kept for the verdict; a larger one is ``UNOBSERVED``."""
+"""Bytes of one request that are kept for the verdict at most; a larger one is ``UNOBSERVED``."""
 
+# A body may hold a payload in a larger envelope, compressed or escaped. Past this it's another matter, such as an upload.
+_MOST_PER_PAYLOAD_BYTE: Final = 64
+_LEAST_RECORDED: Final = 4 << 20
+
+_FINAL: Final = 200
 _REDIRECTS: Final = range(300, 400)  # RFC 9110 section 15.4
 
 RECEIVED_DIGEST_FIELD = "Wirewitness-Received-Digest"
@@ -46,9 +51,11 @@ class Recorder:
         "_content",
         "_dispatches",
         "_duration",
+        "_embeds",
         "_error",
         "_head",
         "_host",
+        "_limit",
         "_location",
         "_method",
         "_pieces",
@@ -61,8 +68,8 @@ class Recorder:
         "_status",
         "_target",
         "_unseen",
+        "inside",
         "over",
-        "sending",
     )
 
     def __init__(  # noqa: PLR0913 -- what a request line and a connection are made of
@@ -70,6 +77,7 @@ class Recorder:
     ) -> None:
         self._scheme, self._host, self._port = scheme, host.lower(), port
         self._method, self._target = method, target
+        self._embeds: frozenset[bytes] = frozenset()
         self._pieces: list[bytes] = []
         self._recorded = 0
         self._unseen = False
@@ -81,31 +89,41 @@ class Recorder:
         self._retry_after: str | None = None
         self._error: tuple[str, Reason] | None = None
         self.over = False
-        self.sending = False
+        self.inside = False
         self._duration = 0.0
         self._started_ns = time.time_ns()
         self._clock = time.perf_counter()
-        self._dispatches = FLIGHTS.following(self._asked()[0]) if dispatch is None else [dispatch]
+        address = self._address()
+        self._dispatches = EVIDENCE.following(address) if dispatch is None else [dispatch]
+        own = sum([_LEAST_RECORDED + _MOST_PER_PAYLOAD_BYTE * len(each.body) for each in self._dispatches])
+        self._limit = min(MOST_RECORDED, max(own, EVIDENCE.most_recorded(address)))
         for each in self._dispatches:
             each.attach(self)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is interested in this request: it need not be recorded."""
+        return not self._dispatches and not self._limit
 
     def sent(self, piece: Any) -> None:
         """
         The socket has taken these bytes.
         """
         self._content = None
+        if self._unseen:
+            return
         try:
-            data = piece if type(piece) is bytes else bytes(memoryview(piece))
+            view = memoryview(piece)
         except TypeError:
             # A file or an iterator given to send() itself; it's consumed by now.
             self._unseen = True
             return
-        self._recorded += len(data)
-        if self._recorded > MOST_RECORDED:
+        self._recorded += view.nbytes
+        if self._recorded > self._limit:
             self._unseen = True
             self._pieces.clear()
         else:
-            self._pieces.append(data)
+            self._pieces.append(piece if type(piece) is bytes else bytes(view))
 
     def claim(self) -> None:
         """
@@ -122,18 +140,16 @@ class Recorder:
         return body or b"", False
 
     def _reassign(self, carried: bytes, *, in_query: bool) -> None:
-        found = FLIGHTS.whose(carried)
-        owners = [
-            dispatch for dispatch in found if dispatch.payload is not None and dispatch.payload.in_query == in_query
-        ]
-        if not owners and not FLIGHTS.was_given_up(carried):
+        owners, self._embeds = EVIDENCE.match(carried, self._address(), in_query=in_query)
+        if not owners and not EVIDENCE.was_given_up(carried):
             return
         unknown = [dispatch for dispatch in self._dispatches if dispatch.payload is None]
         for dispatch in self._dispatches:
             if dispatch not in owners and dispatch not in unknown:
                 dispatch.detach(self)
+        already = set(self._dispatches)
         for dispatch in owners:
-            if dispatch not in self._dispatches:
+            if dispatch not in already:
                 dispatch.attach(self)
                 dispatch.owner.recognised(dispatch)
         self._dispatches = owners or unknown
@@ -142,7 +158,7 @@ class Recorder:
         self, status: int, received_digest: str | None, location: str | None = None, retry_after: str | None = None
     ) -> None:
         """
-        A status line has come back.
+        A status line has come back. After an interim one (1xx) another may follow, which counts.
         """
         self._status = status
         self._retry_after = retry_after
@@ -154,9 +170,9 @@ class Recorder:
 
     def _expect_to_be_followed(self, location: str) -> None:
         late = [dispatch for dispatch in self._dispatches if not dispatch.open and dispatch.settlement is None]
-        to = resolve(self._asked()[0], location)
+        to = resolve(self._address(), location)
         if late and to is not None:
-            FLIGHTS.redirected(late, to)
+            EVIDENCE.redirected(late, to)
 
     def failed(self, error: BaseException) -> None:
         """
@@ -185,9 +201,8 @@ class Recorder:
         What is known by now.
         """
         content, head = self._read(), self._head
-        address, query = self._asked()
-        scheme, host, port, path = address
-        failed = self._error if self._status is None else None
+        (scheme, host, port, path), query = self._asked()
+        failed = self._error if self._status is None or self._status < _FINAL else None
         return Exchange(
             method=head.method if head else self._method,
             scheme=scheme,
@@ -198,9 +213,10 @@ class Recorder:
             body=None if self._unseen else content.body,
             content_encoding=head.content_encoding if head else "",
             complete=content.complete or self._unseen,
+            clear=content.clear,
             truncated=content.truncated,
             status=self._status,
-            location=resolve(address, self._location) if self._location else None,
+            location=resolve(self._address(), self._location) if self._location else None,
             retry_after=self._retry_after,
             received_digest=self._received_digest,
             error_type=failed[0] if failed else None,
@@ -208,7 +224,11 @@ class Recorder:
             started_ns=self._started_ns,
             duration=self._duration,
             resend_count=resend_count,
+            embeds=self._embeds,
         )
+
+    def _address(self) -> Address:
+        return normal_address(*self._asked()[0])
 
     def _asked(self) -> tuple[Address, str]:
         target = self._head.target if self._head else self._target
@@ -244,4 +264,4 @@ class Recorder:
 
 def _absolute(target: str) -> Address | None:
     # RFC 9112 section 3.2.2: to a proxy, the target is the whole URL.
-    return address_of(target) if target.startswith(("http://", "https://")) else None
+    return address_of(target) if target[:8].lower().startswith(("http://", "https://")) else None
