@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 
+pytestmark = pytest.mark.processes
+
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 PRINTED = {

@@ -27,6 +27,9 @@ from wirewitness.core.outcome import Outcome
 from wirewitness.core.verdict import Evidence, Verdict
 
 
+pytestmark = pytest.mark.processes
+
+
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 

@@ -18,6 +18,9 @@ from wirewitness.conformance.observation import Mark, Observation, Report, descr
 from wirewitness.conformance.suite import SCENARIOS
 
 
+pytestmark = pytest.mark.processes
+
+
 SDK = "optimizely.event_dispatcher:EventDispatcher"
 
 
@@ -125,6 +128,7 @@ def test_a_disagreement_of_witness_and_sink_exits_3(monkeypatch):
 CANARIES = '''
 """Dispatchers whose values, errors, defaults and header fields hold secrets."""
 import urllib.request, json
+
 
 class Refused(Exception):
     pass

@@ -21,6 +21,9 @@ from wirewitness.core.outcome import Outcome
 from wirewitness.core.verdict import Evidence, Verdict
 
 
+pytestmark = pytest.mark.processes
+
+
 INTERNAL, CLIENT = 1, 3
 ERROR = {"code": 2}
 

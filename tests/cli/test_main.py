@@ -13,6 +13,9 @@ from wirewitness.cli import commands
 from wirewitness.cli.main import main, what_to_install
 
 
+pytestmark = pytest.mark.processes
+
+
 def run(*arguments, without=None):
     hidden = f"import sys; sys.modules[{without!r}] = None; sys.argv[0] = 'wirewitness'; " if without else ""
     program = f"{hidden}from wirewitness.cli import main; main()"

@@ -14,6 +14,9 @@ from wirewitness.cli.demo import program, records
 from wirewitness.cli.demo.scenarios import SCENARIOS
 
 
+pytestmark = pytest.mark.processes
+
+
 class Collector(ThreadingHTTPServer):
     """
     Takes OTLP over HTTP, and keeps the bodies.

@@ -27,6 +27,9 @@ from wirewitness.cli.sink import line_of
 from wirewitness.conformance import Received
 
 
+pytestmark = pytest.mark.processes
+
+
 @contextmanager
 def running(*arguments):
     command = [sys.executable, "-m", "wirewitness", "sink", "--port", "0", *arguments]

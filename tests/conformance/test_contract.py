@@ -11,10 +11,14 @@ import wirewitness.conformance
 from wirewitness.conformance.suite import SCENARIOS
 
 
+pytestmark = pytest.mark.processes
+
+
 pytest_plugins = ["pytester"]
 
 MODULE = """
 from wirewitness.conformance import DispatcherContract
+
 
 class TestRequests(DispatcherContract):
     target = "wirewitness.conformance.targets:swallowing_requests"

@@ -16,6 +16,9 @@ from wirewitness.conformance.runner import Aim, check
 from wirewitness.conformance.suite import choose
 
 
+pytestmark = pytest.mark.processes
+
+
 MODULE = """
     import gzip, json, os, queue, signal, subprocess, sys, threading, time, uuid, warnings
     import requests
@@ -100,7 +103,7 @@ def played(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def play(name, *scenarios, **options):
-        found = check(Aim(f"defects:{name}", **options), choose(scenarios))
+        found = check(Aim(f"defects:{name}", **{"settle": 0.5, **options}), choose(scenarios))
         assert [each.scenario.name for each in found if each.agreement.agrees is False] == []
         return {each.scenario.name: (each.result.mark.value, each.result.reason) for each in found}
 

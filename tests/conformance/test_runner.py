@@ -13,6 +13,9 @@ from wirewitness.conformance.runner import Aim, check, probe, worst
 from wirewitness.conformance.suite import choose
 
 
+pytestmark = pytest.mark.processes
+
+
 OURS = "wirewitness.conformance.targets"
 
 HARMFUL = """
@@ -59,7 +62,9 @@ HARMFUL = """
 def harmful(tmp_path, monkeypatch):
     (tmp_path / "harmful.py").write_text(textwrap.dedent(HARMFUL))
     monkeypatch.chdir(tmp_path)
-    return lambda name, *only, **options: check(Aim(f"harmful:{name}", **options), choose(only or ("payload/plain",)))
+    return lambda name, *only, **options: check(
+        Aim(f"harmful:{name}", **{"settle": 0.2, **options}), choose(only or ("payload/plain",))
+    )
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def _arguments(_: click.Context, __: click.Parameter, value: str | None) -> dict
 @click.option(
     "--settle", type=click.FloatRange(0, 300), default=2.0, show_default=True, help="Seconds for what comes late."
 )
+@click.option("--spawn", is_flag=True, help="Start each scenario's process anew, in place of forking it.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output in place of the table.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="JUnit's XML, too.")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios, and play none.")
@@ -74,6 +75,7 @@ def check(  # noqa: PLR0913 -- one for every option
     jobs: int,
     timeout: float,
     settle: float,
+    spawn: bool,
     as_json: bool,
     junit: Path | None,
     listed: bool,
@@ -94,7 +96,7 @@ def check(  # noqa: PLR0913 -- one for every option
     if target is None:
         msg = "no target: name one, such as optimizely.event_dispatcher:EventDispatcher"
         raise click.UsageError(msg)
-    sys.exit(_check(Aim(target, shape, kwargs, timeout, settle), scenarios, jobs, as_json=as_json, junit=junit))
+    sys.exit(_check(Aim(target, shape, kwargs, timeout, settle, spawn), scenarios, jobs, as_json=as_json, junit=junit))
 
 
 def _chosen(only: tuple[str, ...]) -> list[Scenario]:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from wirewitness.conformance.agreement import Agreement, agreement
 from wirewitness.conformance.endpoints import Endpoint, endpoint
+from wirewitness.conformance.forkserver import POSSIBLE, Lost, server
 from wirewitness.conformance.load import BadTarget
 from wirewitness.conformance.observation import (
     EMPTY,
@@ -40,6 +41,8 @@ from wirewitness.conformance.suite import PLAIN
 _LATE: Final = 0.5
 _ENDED_BY_SIGTERM: Final = frozenset({"shutdown/sigterm"})
 _LOADING: Final = 60.0
+# A dispatcher can take the server with it, and what was asked of that meanwhile is asked of the next.
+_SERVERS: Final = 5
 _WORKER: Final = (sys.executable, "-m", "wirewitness.conformance.worker")
 
 
@@ -54,6 +57,8 @@ class Aim:
         kwargs: What a class or factory is called with.
         timeout: Seconds for a scenario.
         settle: Seconds for which late deliveries are waited for, where the dispatcher can't be asked to flush.
+        spawn: Whether each process is started anew, in place of forked from one that has wirewitness loaded. Without a safe
+            fork() it always is.
     """
 
     target: str
@@ -61,6 +66,7 @@ class Aim:
     kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
     timeout: float = 30.0
     settle: float = 2.0
+    spawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ def _run(aim: Aim, name: str, there: Endpoint) -> tuple[Report, str | None]:
             "report": str(path),
             "settle": aim.settle,
         }
-        code = _process(json.dumps(orders).encode("utf-8"), _environment(there), aim.timeout, Path(folder, "output"))
+        code = _process(aim, orders, there, Path(folder, "output"))
         report = _read(path)
     if report is None and name in _ENDED_BY_SIGTERM and code == -signal.SIGTERM:
         # It has drained and died of the signal, as a good program does: what it did, the sink knows.
@@ -183,7 +189,12 @@ def _read(path: Path) -> Report | None:
     return None
 
 
-def _process(orders: bytes, environment: dict[str, str], timeout: float, output: Path) -> int | None:
+def _process(aim: Aim, orders: Mapping[str, Any], there: Endpoint, output: Path) -> int | None:
+    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment = {**kept, **there.environment}
+    for _ in range(_SERVERS if POSSIBLE and not aim.spawn else 0):
+        with contextlib.suppress(Lost), server(kept) as found:
+            return found.run(orders, environment, output, aim.timeout)
     with (
         output.open("wb") as sunk,
         subprocess.Popen(  # noqa: S603 -- this interpreter, and a module of this package
@@ -191,7 +202,7 @@ def _process(orders: bytes, environment: dict[str, str], timeout: float, output:
         ) as process,
     ):
         try:
-            process.communicate(orders, timeout)
+            process.communicate(json.dumps(orders).encode("utf-8"), aim.timeout)
         except subprocess.TimeoutExpired:
             return None
         finally:
@@ -205,11 +216,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-
-
-def _environment(there: Endpoint) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    return {**kept, **there.environment}
 
 
 def _death(code: int | None, timeout: float, *, reported: bool) -> str | None:

@@ -1,7 +1,8 @@
 """
 The process that holds a dispatcher through one scenario: ``python -m wirewitness.conformance.worker``.
 
-It reads its orders as JSON from standard input and leaves its report as JSON in a file, at its very end.
+It reads its orders as JSON from standard input and leaves its report as JSON in a file, at its very end. With ``--serve`` it
+forks such processes, see :mod:`wirewitness.conformance.forkserver`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from wirewitness._current import Dispatch
 from wirewitness.conformance.acts import ENDINGS, Stage, perform
+from wirewitness.conformance.forkserver import SERVE, serve
 from wirewitness.conformance.load import BadTarget, Target, load
 from wirewitness.conformance.observation import Scenario
 from wirewitness.conformance.suite import find
@@ -107,7 +109,9 @@ def main() -> None:
     """
     Play one scenario; without one, only see whether the target can be had.
     """
-    orders = read(sys.stdin)
+    orders = serve(int(sys.argv[2])) if sys.argv[1:2] == [SERVE] else read(sys.stdin)
+    if orders is None:
+        return
     desk = _Desk(orders["report"])
     logging.getLogger().addHandler(desk.loud)
     try:
