@@ -4,14 +4,13 @@ One dispatch under observation: accept, open, close, settle.
 
 from __future__ import annotations
 
-import atexit
 import functools
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from wirewitness import fork
+from wirewitness import ending, fork
 from wirewitness._current import CURRENT, Dispatch, current
 from wirewitness._guard import fail_open
 from wirewitness.core.exchange import Exchange
@@ -174,7 +173,8 @@ class Observer:
 
     def _wait(self, dispatch: Dispatch) -> None:
         self.ledger.await_evidence(dispatch)
-        _settle_at_exit()
+        ending.watch()
+        self._telemetry.expect_more()
         EVIDENCE.wait(dispatch, self._options.evidence_timeout)
 
     def recognised(self, dispatch: Dispatch) -> None:
@@ -264,15 +264,13 @@ def _nothing_seen(reason: Reason) -> Settlement:
 _GIVEN_UP: Final = _nothing_seen(Reason.NO_EVIDENCE)
 
 
-@functools.cache
-def _settle_at_exit() -> None:
-    # Registered with the first dispatch that waits, and so after a tracer provider's own: atexit runs it before that.
-    atexit.register(_give_up_all)
-
-
 def _give_up_all() -> None:
     for dispatch in EVIDENCE.waiting():
         EVIDENCE.give_up(dispatch, Reason.SHUTDOWN)
+
+
+# Last of all: a dispatcher's own flush at exit, wherever in the order it is, may bring the evidence.
+ending.on_last(ending.Last.EVIDENCE, _give_up_all)
 
 
 @fail_open("hook")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from wirewitness.errors import ConfigurationError
 from wirewitness.outbox import close_on_sigterm
 
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("unmeasured")]
 
 HEAD = """
 import os, signal, sys, threading, time
@@ -281,3 +282,219 @@ def test_under_gevent_its_threads_are_greenlets_and_it_delivers(sink):
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "True 100\n", "")
     assert numbers(sink) == list(range(100))
+
+
+CHILD = """
+def work(at, url):
+    outbox = OUTBOX if OWN is None else OWN()
+    for number in range(5):
+        outbox("POST", url, {"n": at * 100 + number})
+OWN = None
+OUTBOX = Outbox(HttpSender(threads=2), spool=SPOOL)
+if __name__ == "__main__":
+    context = LIBRARY.get_context("METHOD")
+    processes = [context.Process(target=work, args=(at, URL)) for at in range(2)]
+    for process in processes: process.start()
+    for process in processes: process.join()
+    print(*[process.exitcode for process in processes])
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "method"),
+    [
+        ("multiprocessing", "fork"),
+        ("multiprocessing", "spawn"),
+        pytest.param("multiprocessing", "forkserver", marks=pytest.mark.slow("a second way to spawn")),
+        ("billiard", "fork"),
+        pytest.param("billiard", "spawn", marks=pytest.mark.slow("a second way to spawn")),
+    ],
+)
+@pytest.mark.parametrize("spool", ["None", "SqliteSpool(FOLDER)"])
+def test_a_child_that_ends_in_os_exit_delivers_what_it_accepted(sink, tmp_path, library, method, spool):
+    path = tmp_path / "program.py"
+    body = CHILD.replace("LIBRARY", library).replace("METHOD", method).replace("SPOOL", spool)
+    path.write_text(HEAD + f"import {library}\nFOLDER = {str(tmp_path)!r} + '/spool/'\n" + body)
+    done = subprocess.run(
+        [sys.executable, str(path), f"{sink.url}/v1/events"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "0"]), done.stderr
+    assert numbers(sink) == [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
+
+
+def test_a_worker_of_a_process_pool_delivers_what_it_accepted(sink, tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(
+        HEAD
+        + textwrap.dedent("""
+        from concurrent.futures import ProcessPoolExecutor
+        outbox = Outbox(HttpSender())
+        def work(number):
+            outbox("POST", URL, {"n": number})
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(2) as pool:
+                list(pool.map(work, range(10)))
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, str(path), f"{sink.url}/v1/events"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert numbers(sink) == list(range(10))
+
+
+@pytest.mark.parametrize("spool", ["None", "SqliteSpool(sys.argv[2])"])
+@pytest.mark.parametrize("registered", ["before the import", "before the Outbox", "after the Outbox"])
+def test_what_the_application_sends_in_its_own_atexit_function_is_delivered(sink, tmp_path, spool, registered):
+    script = f"""
+    import atexit, sys
+    def last():
+        for number in range(3):
+            outbox("POST", URL, {{"n": 10 + number}})
+    if {registered!r} == "before the import": atexit.register(last)
+    from wirewitness.outbox import *
+    URL = sys.argv[1]
+    if {registered!r} == "before the Outbox": atexit.register(last)
+    outbox = Outbox(HttpSender(threads=2), spool={spool})
+    if {registered!r} == "after the Outbox": atexit.register(last)
+    outbox("POST", URL, {{"n": 1}})
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), f"{sink.url}/v1/events", f"{tmp_path}/spool/"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert numbers(sink) == [1, 10, 11, 12]
+
+
+def test_what_comes_after_the_last_close_is_kept_on_disk_where_it_cannot_be_sent(tmp_path, unused_port):
+    script = """
+    import atexit, sys
+    def last():
+        for number in range(3):
+            outbox("POST", sys.argv[1], {"n": number})
+    atexit.register(last)
+    from wirewitness.outbox import *
+    outbox = Outbox(HttpSender(threads=2), spool=SqliteSpool(sys.argv[2]), exit_timeout=0.5)
+    outbox("POST", sys.argv[1], {"n": 10})
+    """
+    arguments = (f"http://127.0.0.1:{unused_port}/", f"{tmp_path}/spool/")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    code, out, err = run(
+        f"outbox = Outbox(HttpSender(), spool=SqliteSpool({arguments[1]!r}), exit_timeout=0.1); print(outbox.ledger.book().open)",
+        "",
+    )
+    assert (code, out, err) == (0, ["4"], "")
+
+
+def test_one_outbox_that_fails_at_exit_keeps_no_other_from_sending(sink):
+    script = """
+    def stop(http_verb, url, params):
+        raise SystemExit(3)
+    first = Outbox(HttpSender())
+    broken = Outbox(HttpSender(), exit_timeout=0.5)
+    stopping = Outbox(stop, exit_timeout=0.5)
+    second = Outbox(HttpSender())
+    for at, outbox in enumerate((broken, stopping, first, second)): outbox("POST", URL, {"n": at})
+    def interrupt(timeout): raise KeyboardInterrupt
+    broken.close = broken.drain = interrupt
+    threading.excepthook = lambda *_: None
+    """
+    code, _, err = run(script, f"{sink.url}/v1/events")
+    assert code == 0, err
+    assert {2, 3} <= set(numbers(sink))
+
+
+def test_an_inner_dispatcher_with_a_thread_pool_delivers_what_is_accepted_at_exit(sink):
+    script = """
+    import requests
+    from concurrent.futures import ThreadPoolExecutor
+    pool = ThreadPoolExecutor(2)
+    def dispatch(http_verb, url, params):
+        pool.submit(requests.post, url, json=params, timeout=5)
+    outbox = Outbox(dispatch)
+    fill(outbox, range(20))
+    """
+    code, _, err = run(script, f"{sink.url}/v1/events")
+    assert (code, err) == (0, "")
+    assert numbers(sink) == list(range(20))
+
+
+SIGTERM = """
+import atexit
+outbox = Outbox(HttpSender(threads=2), spool=SPOOL)
+APPLICATION
+close_on_sigterm()
+print("ready", flush=True)
+number, end = 0, time.monotonic() + 20
+while time.monotonic() < end and not stop():
+    fill(outbox, [number])
+    number += 1
+    time.sleep(0.01)
+fill(outbox, [number])
+print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("spool", ["None", "SqliteSpool(FOLDER)"])
+@pytest.mark.parametrize(
+    "application",
+    [
+        """
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(time.monotonic()))
+stop = lambda: asked and time.monotonic() > asked[0] + 1.0
+""",
+        """
+began = time.monotonic()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+stop = lambda: time.monotonic() > began + 2.0
+""",
+    ],
+    ids=["its own handler", "ignored"],
+)
+def test_what_comes_after_sigterm_is_delivered_as_long_as_the_application_lives(sink, tmp_path, application, spool):
+    script = SIGTERM.replace("APPLICATION", application).replace("SPOOL", spool)
+    process = start(script.replace("FOLDER", repr(f"{tmp_path}/spool/")), f"{sink.url}/v1/events")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=40)
+    assert (process.returncode, err) == (0, "")
+    assert numbers(sink) == list(range(int(out) + 1))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_sigterm_stops_the_first_process_of_a_container(sink):
+    unshare = ["unshare", "--pid", "--fork", "--kill-child"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no process namespace can be made here")
+    script = """
+    outbox = Outbox(HttpSender())
+    close_on_sigterm()
+    fill(outbox, range(20))
+    print(os.getpid(), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+    """
+    done = subprocess.run(
+        [*unshare, sys.executable, "-c", HEAD + textwrap.dedent(script), f"{sink.url}/v1/events"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "1\n")
+    assert numbers(sink) == list(range(20))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 from pathlib import Path
 
@@ -30,7 +31,15 @@ from wirewitness.outbox import (
 
 
 DATAFILE = (Path(__file__).parents[2] / "examples" / "datafile.json").read_text(encoding="utf-8")
+PATIENT = RetryPolicy(attempts=None, base=0.01, ceiling=0.02)
 PAYLOAD = {"visitors": [{"visitor_id": "v", "snapshots": []}], "account_id": "1"}
+
+
+def until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
 
 
 def counts(outbox):
@@ -336,13 +345,38 @@ def test_an_inner_dispatcher_that_changes_its_event_changes_no_later_attempt(mak
     assert [received.body for received in sink.requests] == [json.dumps(PAYLOAD).encode()] * 2
 
 
-def test_a_closed_outbox_drops_and_says_so(make, sink):
+def test_a_payload_after_close_is_delivered_all_the_same(make, sink):
     outbox = make()
     outbox("POST", f"{sink.url}/v1/events", PAYLOAD)
     assert outbox.close(5.0).empty
-    outbox("POST", f"{sink.url}/v1/events", PAYLOAD)
-    assert counts(outbox) == {Outcome.DELIVERED: 1, Outcome.DROPPED: 1}
-    assert outbox.ledger.book().settled[Outcome.DROPPED, Reason.SHUTDOWN] == 1
+    for _ in range(20):
+        outbox("POST", f"{sink.url}/v1/events", PAYLOAD)
+    assert until(lambda: counts(outbox) == {Outcome.DELIVERED: 21})
+    assert outbox.close(5.0).empty
+    assert len(sink.requests) == 21
+
+
+def test_a_payload_after_close_that_cannot_be_sent_is_dropped_as_shutdown_after_a_while(make, sink, unused_port):
+    dropped = []
+    outbox = make(exit_timeout=0.2, retry=PATIENT, on_drop=lambda message, reason: dropped.append(reason))
+    assert outbox.close(5.0).empty
+    outbox("POST", f"http://127.0.0.1:{unused_port}/", PAYLOAD)
+    assert until(lambda: outbox.ledger.book().open == 0)
+    assert outbox.ledger.book().accepted == 1
+    assert dropped == [Reason.SHUTDOWN]
+
+
+def test_a_payload_after_close_is_kept_on_disk_where_it_cannot_be_sent(make, unused_port, tmp_path):
+    outbox = make(exit_timeout=0.2, retry=PATIENT, spool=SqliteSpool(f"{tmp_path}/"))
+    outbox("POST", f"http://127.0.0.1:{unused_port}/", {"n": 1})
+    assert outbox.close(0.2).kept == 1
+    for number in range(3):
+        outbox("POST", f"http://127.0.0.1:{unused_port}/", {"n": number})
+    assert outbox.close(0.5).kept == 4
+    assert (outbox.ledger.book().accepted, outbox.ledger.book().open) == (4, 4)
+    again = make(retry=PATIENT, spool=SqliteSpool(f"{tmp_path}/"))
+    assert again.ledger.book().accepted == 4
+    again.close(0.1)
 
 
 class Forgetful:

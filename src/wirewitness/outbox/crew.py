@@ -73,6 +73,7 @@ class Crew:
         Raises:
             RuntimeError: If the interpreter is shutting down, or the system has no thread left.
         """
+        self._desk.wakeup.prepare()
         for thread in self._threads:
             thread.start()
 

@@ -21,10 +21,10 @@ from wirewitness.core.verdict import Evidence, Verdict
 from wirewitness.ledger import Ending, Ledger, Stage
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady, steady_ns
-from wirewitness.outbox.doorbell import Doorbell
 from wirewitness.outbox.message import Message, Origin, origin_of_url
 from wirewitness.outbox.sender import Attempt
 from wirewitness.outbox.spool import Spool
+from wirewitness.outbox.wakeup import Wakeup
 from wirewitness.telemetry.metrics import Delivery
 from wirewitness.telemetry.outbox import OutboxTelemetry
 
@@ -76,7 +76,7 @@ class Desk:
         self._out: dict[int, Message] = {}
         self._drain_until: float | None = None
         self._adopt_at = time.monotonic() + _ADOPT_EVERY
-        self.doorbell = Doorbell()
+        self.wakeup = Wakeup()
         self.stopped = False
         self.recording = False
 
@@ -85,7 +85,7 @@ class Desk:
         Have the senders finish what they have, and return.
         """
         self.stopped = True
-        self.doorbell.ring_all()
+        self.wakeup.ring_all()
 
     def drain(self, seconds: float) -> None:
         """
@@ -106,7 +106,7 @@ class Desk:
         while not self._over:
             messages = self._claim(most)
             if not messages and timeout != 0:
-                messages = self.doorbell.wait_for(lambda: self._wanted(most), lambda: self._patience(until)) or []
+                messages = self.wakeup.wait_for(lambda: self._wanted(most), lambda: self._patience(until)) or []
             if messages or time.monotonic() >= until:
                 return messages
         return None
@@ -135,7 +135,7 @@ class Desk:
             return claimed
         self._ledger.claim(len(claimed))
         if len(claimed) == most:
-            self.doorbell.ring()
+            self.wakeup.ring()
         kept = claimed if self._all_fit(claimed, at) else self._sorted_out(claimed, at, now)
         self._out.update([(id(message), message) for message in kept])
         self._telemetry.waited(
@@ -312,6 +312,14 @@ class Desk:
             if self._on_drop is not None:
                 call_drop_hook(self._on_drop, message, Reason.SHUTDOWN)
         return len(given)
+
+    def keep(self) -> None:
+        """
+        Count what senders still have as queued: the spool keeps it, and gives it out again when it is started again.
+        """
+        for key in tuple(self._out):
+            if self._out.pop(key, None) is not None:
+                self._ledger.requeue(1)
 
     # What an observer of attempts calls of the owner of a record.
 

@@ -5,12 +5,13 @@ The Outbox: a dispatcher that never blocks its caller, never raises, and doesn't
 from __future__ import annotations
 
 import contextlib
+import enum
 import threading
-import time
 
 from typing import Any, Final, Self
 
-from wirewitness import fork
+from wirewitness import ending, fork
+from wirewitness._clock import Deadline, monotonic
 from wirewitness._guard import fail_open
 from wirewitness._observe import OnSettle
 from wirewitness.core.limits import seconds
@@ -19,13 +20,13 @@ from wirewitness.core.payload import Encode
 from wirewitness.core.retry import RetryPolicy
 from wirewitness.errors import ConfigurationError, UnsupportedPayload
 from wirewitness.ledger import Ledger, Stage
+from wirewitness.outbox import lifetime
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.crew import Crew
 from wirewitness.outbox.desk import Desk, OnDrop, call_drop_hook, dropped, ending_of
 from wirewitness.outbox.inner import InnerSender
 from wirewitness.outbox.intake import message_of, read
-from wirewitness.outbox.lifetime import die, live
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.overflow import Overflow, Spill, SpillingSpool, policy
 from wirewitness.outbox.remains import Remains
@@ -38,6 +39,23 @@ from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
 
 
 _POLL: Final = 0.005
+
+
+class _State(enum.Enum):
+    """
+    ========  ==============  ==================================================================
+    state     what leads on   to
+    ========  ==============  ==================================================================
+    OPEN      ``close()``     CLOSING, in the calling thread
+    CLOSING   time, or done   CLOSED: no thread and no file is left. What comes meanwhile is taken
+    CLOSED    a payload       OPEN, and at once CLOSING, in a thread, so that it is delivered or kept
+    any       a fork          OPEN and empty, in the child
+    ========  ==============  ==================================================================
+    """
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
 
 
 class Outbox:
@@ -105,7 +123,7 @@ class Outbox:
         self._telemetry = OutboxTelemetry(self, tracer_provider=tracer_provider, meter_provider=meter_provider)
         self._empty()
         self._start_spool()
-        live(self)
+        lifetime.register(self)
         if self.ledger.book().open:
             self._start()
 
@@ -119,12 +137,19 @@ class Outbox:
     def _empty(self) -> None:
         # New locks, too: in a child, those of the parent may be held for ever.
         self._lock = threading.RLock()
-        self._crew: Crew | None = None
-        self._watched: WatchedSender | None = None
-        self._closed = False
-        self._spool_started = False
+        self._state = _State.OPEN
+        self._closer: int | None = None
+        self._was_closed = False
+        self._closes_again = False
+        self._left = Remains()
         self._starting = False
         self._breakers.renew()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._crew: Crew | None = None
+        self._watched: WatchedSender | None = None
+        self._spool_started = False
         self._desk = Desk(
             name=self.name,
             spool=self.spool,
@@ -178,13 +203,48 @@ class Outbox:
 
     @fail_open("outbox")
     def _queue(self, message: Message) -> bool:
-        if self._crew is None and not self._closed:
-            self._start()
-        refused = Reason.SHUTDOWN if self._closed else self._put(message)
+        refused: Reason | None = None
+        if self._state is _State.OPEN:
+            if self._crew is None:
+                self._start()
+            refused = self._put(message)
+        if self._state is not _State.OPEN and not message.id:
+            refused = self._put_late(message)
         if refused is not None:
             self._dropped(message, refused)
-        self._desk.doorbell.ring()
+        self._desk.wakeup.ring()
+        if self._was_closed:
+            self._close_again()
         return True
+
+    def _put_late(self, message: Message) -> Reason | None:
+        # With the lock, since close() may be about to close the spool.
+        with self._lock:
+            if self._state is _State.CLOSED:
+                self._begin()
+                self._start()
+                self._state = _State.OPEN
+                lifetime.register(self)
+            return self._put(message)
+
+    def _close_again(self) -> None:
+        """
+        Deliver what comes after close(), within ``exit_timeout``, and let go of threads and files once more.
+        """
+        with self._lock:
+            if self._state is not _State.OPEN or self._closes_again:
+                # Whoever closes it waits for this one, too; where it comes too late for that, it is queued again.
+                return
+            if not ending.has_begun():
+                close = threading.Thread(
+                    target=self.close, args=(self.exit_timeout,), name=f"wirewitness-{self.name}-close", daemon=True
+                )
+                with contextlib.suppress(RuntimeError):
+                    close.start()
+                    self._closes_again = True
+                return
+        # Nobody comes later than this thread: it must see to it itself.
+        lifetime.spend(self, self.close, lifetime.seconds_left(self))
 
     def _put(self, message: Message) -> Reason | None:
         refused = self.spool.put(message)
@@ -212,6 +272,8 @@ class Outbox:
                 return
             self._starting = True
             try:
+                ending.watch()
+                self._telemetry.expect_more()
                 self._start_spool()
                 self._start_crew()
             finally:
@@ -220,7 +282,9 @@ class Outbox:
     def _start_spool(self) -> None:
         if not self._spool_started:
             self._spool_started = True
-            self.ledger.queue(self.spool.start())
+            # What was kept when it was closed is in the book already.
+            self.ledger.queue(max(0, self.spool.start() - self._left.kept))
+            self._left = Remains()
 
     def _start_crew(self) -> None:
         if self._crew is None:
@@ -243,7 +307,7 @@ class Outbox:
         fork.check()
         stats = self.spool.stats()
         age = 0.0 if stats.oldest_ns is None else max(0.0, (steady_ns() - stats.oldest_ns) / 1e9)
-        return Gauges(stats.size, stats.capacity, stats.utilization, age, self._breakers.state(time.monotonic()))
+        return Gauges(stats.size, stats.capacity, stats.utilization, age, self._breakers.state(monotonic()))
 
     def flush(self, timeout: float = 10.0) -> Remains:
         """
@@ -256,22 +320,39 @@ class Outbox:
             What was left.
         """
         fork.check()
-        deadline = time.monotonic() + timeout
-        while self.spool.stats().size and time.monotonic() < deadline:
-            time.sleep(_POLL)
-        self.spool.sync(max(0.0, deadline - time.monotonic()))
+        if self._state is _State.CLOSED:
+            return self._left
+        deadline = Deadline(timeout)
+        # What cannot be delivered in time is at least on disk then, if the spool has one.
+        self.spool.sync(deadline.left)
+        while self.spool.stats().size and deadline.nap(_POLL):
+            pass
         return self._remains()
+
+    def drain(self, timeout: float) -> None:
+        """
+        Wait at an end of the process until what is accepted is delivered, and stay open for what still comes.
+
+        Args:
+            timeout: Seconds to wait at most.
+        """
+        crew = self._crew
+        if crew is not None and crew.running:
+            self.flush(timeout)
 
     def _remains(self, lost: int = 0) -> Remains:
         stats = self.spool.stats()
         waiting = stats.size - stats.claimed - stats.later
-        for_what = "circuit_open" if self._breakers.closed_to(time.monotonic()) else "queued"
+        for_what = "circuit_open" if self._breakers.closed_to(monotonic()) else "queued"
         why = {for_what: waiting, "retrying": stats.later, "in_flight": stats.claimed}
         return Remains(stats.size, why, stats.durable, lost, stats.dead)
 
     def close(self, timeout: float = 10.0) -> Remains:
         """
-        Take no more, deliver what is left, and let go of threads and files. Payloads that come afterwards are dropped.
+        Deliver what is left, and let go of threads and files.
+
+        Payloads that come afterwards are not lost: they open the Outbox once more, and are delivered within
+        ``exit_timeout``, or kept by a spool on disk. Only without one they are dropped then, as ``shutdown``.
 
         Args:
             timeout: Seconds to wait for deliveries at most.
@@ -280,26 +361,51 @@ class Outbox:
             What was left: ``kept`` on disk for the next process, or ``lost`` with the memory.
         """
         fork.check()
+        deadline = Deadline(timeout)
         with self._lock:
-            if self._closed:
-                return self._remains()
-            self._closed = True
-        began = time.monotonic()
-        if self._crew is not None and not self._crew.running:
-            self._desk.drain(timeout)
-            self._crew.run_here()
-        self.flush(timeout)
-        if self._watched is not None:
-            self._watched.give_up()
+            closes = self._state is _State.OPEN
+            if closes:
+                self._state = _State.CLOSING
+                self._closes_again = False
+                self._closer = threading.get_ident()
+        if not closes:
+            # In the same thread, it is a signal handler that has interrupted the closing.
+            while self._state is _State.CLOSING and self._closer != threading.get_ident() and deadline.nap(_POLL):
+                pass
+            return self._left if self._state is _State.CLOSED else self._remains()
+        try:
+            if self._crew is not None and not self._crew.running:
+                self._desk.drain(timeout)
+                self._crew.run_here()
+            self.flush(deadline.left)
+            if self._watched is not None:
+                self._watched.give_up()
+        finally:
+            # Whatever came in between, such as Ctrl-C: threads and files are let go.
+            remains = self._let_go(deadline)
+        return remains
+
+    def _let_go(self, deadline: Deadline) -> Remains:
+        flushed_ns = steady_ns()
         self._desk.stop()
         if self._crew is not None:
-            self._crew.join(max(1.0, timeout - (time.monotonic() - began)))
+            self._crew.join(max(1.0, deadline.left))
         before = self._remains()
-        lost = self._desk.lose(self.spool.close())
-        die(self)
-        # What closing a spool doesn't give back, it has written.
-        kept = before.remaining - lost
-        return Remains(kept, before.why, kept, lost, before.dead)
+        with self._lock:
+            given_back = self.spool.close()
+            late = [message for message in given_back if message.accepted_ns >= flushed_ns]
+            lost = self._desk.lose(message for message in given_back if message.accepted_ns < flushed_ns)
+            self._desk.keep()
+            # What closing a spool does not give back, it has written.
+            kept = max(0, before.remaining - lost - len(late))
+            left = self._left = Remains(kept, before.why, kept, lost, before.dead)
+            self._was_closed = True
+            self._state = _State.CLOSED
+            lifetime.unregister(self)
+        for message in late:
+            # It came when the senders had stopped, and had no chance yet.
+            self._queue(message)
+        return left
 
     def __enter__(self) -> Self:
         return self

@@ -74,7 +74,8 @@ class Spool(Protocol):
 
     def start(self) -> int:
         """
-        Get ready, in this process: before the first put, and again in a forked child, where it starts empty.
+        Get ready, in this process: before the first put, again after :meth:`close`, and again in a forked child, where it
+        is empty after :meth:`abandon`.
 
         Returns:
             How many messages earlier processes have left, which it now holds and which can be claimed.
@@ -401,23 +402,22 @@ class MemorySpool:
     def __init__(self, *, most: int = 10_000, most_bytes: int = 64 << 20) -> None:
         self.most = positive("most", most)
         self.most_bytes = positive("most_bytes", most_bytes)
-        self.start()
+        self.abandon()
 
     def start(self) -> int:
         """
-        Start empty.
+        It is ready from the beginning, and nothing was left by others.
         """
-        self._shelf = Shelf()
-        self._ids = itertools.count(1)
-        self._dead: deque[DeadLetter] = deque()
-        self._dead_bytes = 0
         return 0
 
     def abandon(self) -> None:
         """
         Hold nothing.
         """
-        self.start()
+        self._shelf = Shelf()
+        self._ids = itertools.count(1)
+        self._dead: deque[DeadLetter] = deque()
+        self._dead_bytes = 0
 
     def adopt(self) -> int:
         """

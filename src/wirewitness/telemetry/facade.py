@@ -14,6 +14,7 @@ from wirewitness._guard import fail_open
 from wirewitness.core.settlement import Settlement
 from wirewitness.telemetry.logs import Logs
 from wirewitness.telemetry.metrics import Metrics
+from wirewitness.telemetry.providers import shut_down_last
 from wirewitness.telemetry.spans import Spans, Trace, suppressed
 
 
@@ -42,9 +43,17 @@ class Telemetry:
         meter_provider: MeterProvider | None = None,
         suppress_http: bool = True,
     ) -> None:
+        self._providers = (tracer_provider, meter_provider)
         self._spans = Spans(tracer_provider, suppress_http=suppress_http)
         self._metrics = metrics_of(meter_provider)
         self._logs = Logs()
+
+    @fail_open("telemetry")
+    def expect_more(self) -> None:
+        """
+        Something has not ended yet: at the end of the process it is told before the providers shut down.
+        """
+        shut_down_last(*self._providers)
 
     @fail_open("telemetry")
     def opened(self, dispatch: Dispatch) -> None:
