@@ -2,21 +2,34 @@
 Finds Jaeger, Prometheus and Alertmanager, and installs those that are missing: ``python dashboards/backends.py``.
 
 It needs nothing but Python. What it installs goes into a cache folder, or through the system's packages.
+
+A program is taken only if it says that it is the one, and new enough: others have the same names. Two runs at once do not
+disturb each other: one installs, the other waits and finds what was installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once build twice, and the last one's programs stay
+    fcntl = None  # type: ignore[assignment]
 
 
 SERVERS = Path(__file__).resolve().parent / "servers"
@@ -69,6 +82,15 @@ ALL = (
     ),
 )
 
+OLDEST = {
+    "jaeger": (2, 0),
+    "prometheus": (2, 42),
+    "promtool": (2, 42),
+    "alertmanager": (0, 25),
+    "amtool": (0, 25),
+}
+"""The oldest version of each program that the dashboards, rules and tests were tried with."""
+
 ALSO_CALLED = {"alertmanager": "prometheus-alertmanager"}
 """What Debian calls a program."""
 
@@ -97,10 +119,66 @@ def find(name: str) -> Path | None:
     Returns:
         Where it is, in the cache or on the path, or None.
     """
-    for called in (name, ALSO_CALLED.get(name, name)):
-        found = shutil.which(called, path=cache()) or shutil.which(called)
-        if found:
-            return Path(found)
+    return look(name)[0]
+
+
+def look(name: str) -> tuple[Path | None, list[str]]:
+    """
+    Likewise, and why the programs of this name that come first were not taken.
+    """
+    refused = []
+    for folder in (str(cache()), *os.environ.get("PATH", os.defpath).split(os.pathsep)):
+        for called in dict.fromkeys((name, ALSO_CALLED.get(name, name))):
+            found = shutil.which(called, path=folder) if folder else None
+            if found is None:
+                continue
+            there = Path(found)
+            why = _stale(there, name) if there.parent == cache() else None
+            status = there.stat()
+            why = why or _unfit(there, name, status.st_mtime_ns, status.st_size)
+            if why is None:
+                return there, refused
+            refused.append(f"{there} is not taken: {why}")
+    return None, refused
+
+
+def _stale(program: Path, name: str) -> str | None:
+    stamp = _stamp(program.parent, name)
+    server = next(one for one in ALL if name in one.commands)
+    if stamp.exists() and stamp.read_text(encoding="ascii") != _module(server):
+        return "it was built from another version of its module"
+    return None
+
+
+def _stamp(folder: Path, name: str) -> Path:
+    return folder / f".{name}.module"
+
+
+def _module(server: Server) -> str:
+    folder = SERVERS / server.name
+    return hashlib.sha256((folder / "go.mod").read_bytes() + (folder / "go.sum").read_bytes()).hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _unfit(program: Path, name: str, changed: int, size: int) -> str | None:  # noqa: ARG001 -- what it knows is of this file
+    command = [str(program), "version" if name == "jaeger" else "--version"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{' '.join(command)} fails ({type(error).__name__})"
+    told = done.stdout + done.stderr
+    shape = r'"gitVersion": ?"v?([\d.]*)' if name == "jaeger" else rf"^{name}, version ([\d.]*)"
+    match = re.search(shape, told, re.MULTILINE)
+    if done.returncode or match is None:
+        return f"{' '.join(command)} does not say that it is {name}"
+    version = match[1]
+    if not version:
+        # Go puts none into what is built from a module, as here.
+        return None if program.parent == cache() else "it does not say which version it is"
+    if tuple(int(part) for part in version.split(".")[:2] if part) < OLDEST[name]:
+        return f"it is version {version}, and {'.'.join(map(str, OLDEST[name]))} is needed"
     return None
 
 
@@ -156,9 +234,10 @@ def _by_go(server: Server) -> None:
     if shutil.which("go") is None:
         raise MissingError(_how_to_get(server, "is missing, and Go to build it with is, too"))
     say(f"{server.name}: {server.why}; building it with Go, about {server.takes} the first time")
-    cache().mkdir(parents=True, exist_ok=True)
     for name, package in server.commands.items():
         _build(server, name, package)
+    if absent := missing(server):
+        raise MissingError(_how_to_get(server, f"was built, and {', '.join(absent)} does not work"))
 
 
 def _how_to_get(server: Server, what: str) -> str:
@@ -170,12 +249,13 @@ def _how_to_get(server: Server, what: str) -> str:
 
 
 def _build(server: Server, name: str, package: str) -> None:
-    unfinished = cache() / f".{name}.{os.getpid()}"
-    try:
+    # In the same folder, so that each file is replaced in one step: nobody ever finds half a program.
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache()) as folder:
+        unfinished, stamp = Path(folder, name), Path(folder, "module")
+        stamp.write_text(_module(server), encoding="ascii")
         _watched(["go", "build", "-v", "-trimpath", "-buildvcs=false", "-o", str(unfinished), package], server)
         unfinished.replace(cache() / name)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        stamp.replace(_stamp(cache(), name))
 
 
 def _watched(command: list[str], server: Server) -> None:
@@ -219,15 +299,46 @@ def provide(server: Server, *, from_source: bool = False) -> bool:
     Returns:
         Whether it is.
     """
+    for reason in dict.fromkeys(reason for name in server.commands for reason in look(name)[1]):
+        say(reason)
     try:
-        if missing(server) or (from_source and not all((cache() / name).exists() for name in server.commands)):
-            install(server, from_source=from_source)
+        if _wanting(server, from_source=from_source):
+            with _alone():
+                # Another run may have done it meanwhile.
+                if _wanting(server, from_source=from_source):
+                    install(server, from_source=from_source)
     except MissingError as error:
         say(str(error))
         return False
     for name in server.commands:
         say(f"{name:<13} {find(name)}")
     return True
+
+
+def _wanting(server: Server, *, from_source: bool) -> bool:
+    found = [find(name) for name in server.commands]
+    return None in found or (from_source and any(one.parent != cache() for one in found if one is not None))
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """
+    Let no other run install anything meanwhile. The lock ends with this process, however that ends.
+    """
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+        lock = (cache() / ".lock").open("a")
+    except OSError as error:
+        msg = f"{cache()} can't be written: {error.strerror}; name another folder by XDG_CACHE_HOME"
+        raise MissingError(msg) from error
+    with lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("Another run is installing: waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def main(arguments: list[str] | None = None) -> int:
