@@ -426,8 +426,15 @@ STATE: Final = (
         "Internal errors",
         "timeseries",
         "suffix:errors/s",
-        (Query(f"sum by (component) ({_rate('wirewitness_internal_errors_total', of=OF_JOB)})", "{{component}}"),),
-        "wirewitness's own faults, by component, of all dispatchers of the job. The dispatches themselves go on.",
+        (
+            Query(f"sum by (component) ({_rate('wirewitness_internal_errors_total', of=OF_JOB)})", "{{component}}"),
+            Query(f"sum by (tap) ({_rate('wirewitness_tap_restored_total', of=OF_JOB)})", "tap {{tap}} put back"),
+            Query(
+                f"count by (tap) (wirewitness_tap_state{{{OF_JOB}}} == 0)",
+                "processes in which tap {{tap}} sees nothing",
+            ),
+        ),
+        "wirewitness's own faults, by component, of all dispatchers of the job. The dispatches themselves go on. Beside them: taps that another tool took away, and processes in which one sees nothing for that reason.",
         ("WirewitnessInternalErrors",),
         width=6,
     ),

@@ -80,6 +80,23 @@ class InternalErrors:
 
 INTERNAL_ERRORS: Final = InternalErrors()
 
+
+class TapHealth:
+    """
+    Whether the taps see the wire, as they found at their last look. Written under each tap's own lock.
+
+    Attributes:
+        seeing: By the tap's name.
+        restored: How often each was put back after another tool had taken it away.
+    """
+
+    def __init__(self) -> None:
+        self.seeing: dict[str, bool] = {}
+        self.restored: dict[str, int] = {}
+
+
+TAP_HEALTH: Final = TapHealth()
+
 fork.register(fork.Stage.FAULTS, in_child=INTERNAL_ERRORS.clear)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from wirewitness import ending, fork
+from wirewitness import ending, fork, wire
 from wirewitness._current import CURRENT, Dispatch, current
 from wirewitness._guard import fail_open
 from wirewitness.core.exchange import Exchange
@@ -90,9 +90,12 @@ class Observer:
             The dispatch, now the current one; None where an outer witness counts this payload already.
         """
         fork.check()
+        state = wire.check()
         dispatch = self._read(args, kwargs, _outer()) or Dispatch(self._name, self)
         if _counted_by_outer(dispatch):
             return None
+        if state is wire.TapState.LOST:
+            dispatch.unseen = Reason.TAP_LOST
         self.ledger.accept(dispatch)
         if dispatch.payload is not None:
             EVIDENCE.add(dispatch)
@@ -161,9 +164,12 @@ class Observer:
         return True
 
     def _conclude(self, dispatch: Dispatch, error: BaseException | None) -> None:
-        if error is None and dispatch.payload is not None and not dispatch.attempted:
-            self._wait(dispatch)
-            return
+        if not dispatch.attempted:
+            if wire.check() is not wire.TapState.INTACT:
+                dispatch.unseen = Reason.TAP_LOST
+            elif error is None and dispatch.payload is not None:
+                self._wait(dispatch)
+                return
         exchanges = dispatch.exchanges
         settlement = self._judge(dispatch, exchanges, error)
         if not settlement.final and dispatch.payload is not None:

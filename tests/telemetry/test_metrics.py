@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import urllib.request
+
+from unittest import mock
 
 import pytest
 import requests
@@ -136,7 +139,11 @@ def test_prometheus_scrapes_these_names(scrape, sink):
         ("wirewitness_payload_verdicts", "counter"),
         ("wirewitness_exchanges", "counter"),
         ("wirewitness_internal_errors", "counter"),
+        ("wirewitness_tap_state", "gauge"),
+        ("wirewitness_tap_restored", "counter"),
     }
+    (state,) = families["wirewitness_tap_state"].samples
+    assert (state.labels["tap"], state.value) == ("http.client", 1)
     (sample,) = [
         sample
         for sample in families["wirewitness_ledger_settled"].samples
@@ -152,3 +159,18 @@ def test_prometheus_scrapes_these_names(scrape, sink):
         "telemetry",
         "witness",
     }
+
+
+def test_a_tap_that_cannot_see_says_so_until_it_sees_again(scrape):
+    provider, read = scrape
+    dispatcher = witness(post, name="blind", meter_provider=provider)
+
+    def state():
+        return read()["wirewitness_tap_state"].samples[0].value
+
+    with mock.patch("http.client.HTTPConnection"), contextlib.suppress(requests.RequestException):
+        dispatcher("POST", "http://127.0.0.1:9/", {"a": 1})
+        assert state() == 0
+    with contextlib.suppress(requests.RequestException):
+        dispatcher("POST", "http://127.0.0.1:9/", {"a": 1})
+    assert state() == 1

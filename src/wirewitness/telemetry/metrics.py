@@ -13,7 +13,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from opentelemetry.util.types import AttributeValue
 
 from wirewitness._current import Dispatch
-from wirewitness._guard import INTERNAL_ERRORS
+from wirewitness._guard import INTERNAL_ERRORS, TAP_HEALTH
 from wirewitness._version import __version__
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
@@ -66,6 +66,16 @@ def _exchanges(books: Books) -> Iterator[Observation]:
 def _internal_errors(_: CallbackOptions) -> Iterator[Observation]:
     for component, number in INTERNAL_ERRORS.counts().items():
         yield Observation(number, {"component": component})
+
+
+def _taps(_: CallbackOptions) -> Iterator[Observation]:
+    for tap, seeing in TAP_HEALTH.seeing.copy().items():
+        yield Observation(int(seeing), {"tap": tap})
+
+
+def _taps_restored(_: CallbackOptions) -> Iterator[Observation]:
+    for tap, number in TAP_HEALTH.restored.copy().items():
+        yield Observation(number, {"tap": tap})
 
 
 class Metrics:
@@ -163,3 +173,7 @@ def _observe_ledger(meter: Meter) -> None:
     counter(f"{SCOPE}.payload.verdicts", [at.of(_verdicts)], "{payload}", "What happened to the payloads' bytes")
     counter(f"{SCOPE}.exchanges", [at.of(_exchanges)], "{exchange}", "HTTP requests made for settled payloads")
     counter(f"{SCOPE}.internal.errors", [_internal_errors], "{error}", "Faults of wirewitness's own")
+    gauge(
+        f"{SCOPE}.tap.state", [_taps], "{tap}", "1 for a tap that sees the wire, 0 for one that another tool took away"
+    )
+    counter(f"{SCOPE}.tap.restored", [_taps_restored], "{time}", "Taps put back after another tool took them away")

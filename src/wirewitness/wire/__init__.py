@@ -1,8 +1,13 @@
 """
-The taps: one file a wire library, each reports requests to the dispatch that they are made for.
+The taps: one file per wire library, each reports requests to the dispatch that they are made for.
 """
 
-from wirewitness.wire.http_client import install, uninstall
+from wirewitness.wire.http_client import TAP
+from wirewitness.wire.patching import TapState
 
 
-__all__ = ["install", "uninstall"]
+install = TAP.install
+uninstall = TAP.uninstall
+check = TAP.check
+
+__all__ = ["TapState", "check", "install", "uninstall"]

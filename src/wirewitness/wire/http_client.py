@@ -7,24 +7,21 @@ above TLS. urllib3 connects TLS before it begins a request, so a failed handshak
 
 from __future__ import annotations
 
-import functools
 import http.client
-import importlib
-import threading
 
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from wirewitness._current import CURRENT, Dispatch, current
 from wirewitness._guard import fail_open
 from wirewitness.evidence import EVIDENCE
+from wirewitness.wire.patching import Method, PatchPoint, Tap
 from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD, Recorder
 
 
-Method = Callable[..., Any]
-
 KEY: Final = "_wirewitness"
 """Where a connection keeps the recorder of the request that it is busy with."""
+
+CONNECTING: Final = "_wirewitness_connecting"
 
 UNKNOWN_METHOD: Final = "_OTHER"
 """OpenTelemetry's ``http.request.method`` where the method isn't known."""
@@ -35,7 +32,6 @@ _in_flight: Final = EVIDENCE.by_body
 
 
 def _putrequest(original: Method) -> Method:
-    @functools.wraps(original)
     def putrequest(
         self: Any,
         method: str,
@@ -46,21 +42,29 @@ def _putrequest(original: Method) -> Method:
         if CURRENT.get() is None and not _in_flight:
             _forget(self)
             return original(self, method, url, skip_host, skip_accept_encoding)
+        recorder: Recorder | None = getattr(self, KEY, None)
+        # Within our own wrapper: another tool's stands between the two.
+        if recorder is not None and recorder.inside:
+            return original(self, method, url, skip_host, skip_accept_encoding)
         recorder = _begin(self, method, url)
+        if recorder is None:
+            return original(self, method, url, skip_host, skip_accept_encoding)
+        recorder.inside = True
         try:
             return original(self, method, url, skip_host, skip_accept_encoding)
         except BaseException as error:
             _failed(self, recorder, error, last=True)
             raise
+        finally:
+            recorder.inside = False
 
     return putrequest
 
 
 def _send(original: Method) -> Method:
-    @functools.wraps(original)
     def send(self: Any, data: Any) -> Any:
         recorder: Recorder | None = getattr(self, KEY, None)
-        # A send within a send is http.client asking a proxy for a tunnel.
+        # A send within a send is http.client asking a proxy for a tunnel, or our own wrapper below another tool's.
         if recorder is None or recorder.inside:
             return original(self, data)
         recorder.inside = True
@@ -78,17 +82,19 @@ def _send(original: Method) -> Method:
 
 
 def _getresponse(original: Method) -> Method:
-    @functools.wraps(original)
     def getresponse(self: Any) -> Any:
         recorder: Recorder | None = getattr(self, KEY, None)
-        if recorder is None:
+        if recorder is None or recorder.inside:
             return original(self)
         _claim(recorder)
+        recorder.inside = True
         try:
             response = original(self)
         except BaseException as error:
             _failed(self, recorder, error, last=True)
             raise
+        finally:
+            recorder.inside = False
         _answered(self, recorder, response)
         return response
 
@@ -96,19 +102,21 @@ def _getresponse(original: Method) -> Method:
 
 
 def _connect(original: Method) -> Method:
-    @functools.wraps(original)
     def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder: Recorder | None = getattr(self, KEY, None)
         dispatch = current()
-        # A connect within a send fails that send, and is reported there.
-        if dispatch is None or (recorder is not None and recorder.inside):
+        # A connect within a send fails that send, and is reported there; so is one within our own wrapper.
+        if dispatch is None or (recorder is not None and recorder.inside) or getattr(self, CONNECTING, False):
             return original(self, *args, **kwargs)
         server = _server(self)  # now: urllib3 forgets a tunnel's server when its proxy refuses
+        setattr(self, CONNECTING, True)
         try:
             return original(self, *args, **kwargs)
         except BaseException as error:
             _connect_failed(server, dispatch, error)
             raise
+        finally:
+            setattr(self, CONNECTING, False)
 
     return connect
 
@@ -204,81 +212,12 @@ def _connect_failed(server: Server | None, dispatch: Dispatch, error: BaseExcept
     recorder.abandoned()
 
 
-class PatchPoint(NamedTuple):
-    """
-    A method to be wrapped.
-
-    Attributes:
-        module: Where its class is.
-        cls: The class's name.
-        name: The method's name.
-        wrap: Makes the wrapper from the original.
-    """
-
-    module: str
-    cls: str
-    name: str
-    wrap: Callable[[Method], Method]
-
-
 PATCH_POINTS: Final = (
     PatchPoint("http.client", "HTTPConnection", "putrequest", _putrequest),
     PatchPoint("http.client", "HTTPConnection", "send", _send),
     PatchPoint("http.client", "HTTPConnection", "getresponse", _getresponse),
-    PatchPoint("urllib3.connection", "HTTPConnection", "connect", _connect),
-    PatchPoint("urllib3.connection", "HTTPSConnection", "connect", _connect),
+    PatchPoint("urllib3.connection", "HTTPConnection", "connect", _connect, vital=False),
+    PatchPoint("urllib3.connection", "HTTPSConnection", "connect", _connect, vital=False),
 )
 
-
-class Tap:
-    """
-    The installed wrappers. Installing is counted: the last uninstall takes them off.
-
-    Args:
-        points: What to wrap. One that isn't there any more is counted as an internal error, and the others still work.
-    """
-
-    def __init__(self, points: tuple[PatchPoint, ...] = PATCH_POINTS) -> None:
-        self._points = points
-        self._lock = threading.RLock()  # a garbage collection in here may run what wraps a dispatcher
-        self._users = 0
-        self._installed: list[tuple[type, str, Method, Method]] = []
-
-    def install(self) -> None:
-        """
-        Wrap the methods, unless they're wrapped.
-        """
-        with self._lock:
-            self._users += 1
-            if self._users > 1:
-                return
-            # On the class, so that asking a connection that has none costs no failed look-up.
-            setattr(http.client.HTTPConnection, KEY, None)
-            for point in self._points:
-                self._wrap(point)
-
-    @fail_open("tap")
-    def _wrap(self, point: PatchPoint) -> None:
-        cls = getattr(importlib.import_module(point.module), point.cls)
-        original = getattr(cls, point.name)
-        wrapper = point.wrap(original)
-        setattr(cls, point.name, wrapper)
-        self._installed.append((cls, point.name, wrapper, original))
-
-    def uninstall(self) -> None:
-        """
-        Put the originals back where the wrapper is still ours; one that somebody has wrapped again stays, and is idle.
-        """
-        with self._lock:
-            self._users = max(0, self._users - 1)
-            if self._users:
-                return
-            for cls, name, wrapper, original in self._installed:
-                if cls.__dict__.get(name) is wrapper:
-                    setattr(cls, name, original)
-            self._installed.clear()
-
-
-_TAP: Final = Tap()
-install: Final = _TAP.install
-uninstall: Final = _TAP.uninstall
+TAP: Final = Tap("http.client", PATCH_POINTS, {KEY: None})
