@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wirewitness import ending, fork, wire
 from wirewitness._current import CURRENT, Dispatch, current
 from wirewitness._guard import fail_open
-from wirewitness.core.exchange import Exchange
+from wirewitness.core.exchange import Exchange, Origin
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.payload import QUERY_METHODS, Encode, Payload, freeze, freeze_query
 from wirewitness.core.settlement import Settlement, judge
@@ -44,12 +44,14 @@ class Options:
         evidence_timeout: Seconds for which a returned call waits for evidence from elsewhere.
         on_settle: Called with every settled dispatch.
         strict: Whether an ``ALTERED`` payload raises to the caller, after the dispatch.
+        receivers: The origins whose word on what they received is taken.
     """
 
     encode: Encode | None = None
     evidence_timeout: float = 60.0
     on_settle: OnSettle | None = None
     strict: bool = False
+    receivers: frozenset[Origin] = frozenset()
 
 
 class Observer:
@@ -212,8 +214,9 @@ class Observer:
         settlement = self._judge(dispatch, exchanges) if exchanges else _nothing_seen(unseen)
         self._settle(dispatch, settlement, exchanges)
 
-    @staticmethod
-    def _judge(dispatch: Dispatch, exchanges: tuple[Exchange, ...], error: BaseException | None = None) -> Settlement:
+    def _judge(
+        self, dispatch: Dispatch, exchanges: tuple[Exchange, ...], error: BaseException | None = None
+    ) -> Settlement:
         return judge(
             dispatch.payload,
             exchanges,
@@ -221,6 +224,7 @@ class Observer:
             error=error,
             unknown=dispatch.unknown,
             unseen=dispatch.unseen,
+            receivers=self._options.receivers,
         )
 
     def _settle(self, dispatch: Dispatch, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> None:

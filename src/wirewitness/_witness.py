@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import inspect
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
 
@@ -16,6 +16,7 @@ import wrapt
 from wirewitness import wire
 from wirewitness._observe import Observer, OnSettle, Options
 from wirewitness.adapters import METHODS, adapter_for, explicit
+from wirewitness.core.limits import origins
 from wirewitness.core.payload import Encode
 from wirewitness.errors import ConfigurationError
 from wirewitness.ledger import Ledger
@@ -43,6 +44,7 @@ class WitnessOptions(TypedDict, total=False):
     evidence_timeout: float
     on_settle: OnSettle | None
     strict: bool
+    receiver_origins: Iterable[str]
     suppress_http_instrumentation: bool
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
@@ -86,6 +88,8 @@ def witness(*inner: Any, **options: Any) -> Any:
             the wire, before it's ``UNCONFIRMED``.
         on_settle: Called with every settled :class:`Dispatch`, in whichever thread settles it.
         strict: Raise :class:`IntegrityError` to the caller where a payload was ``ALTERED``. For tests.
+        receiver_origins: The servers whose ``Wirewitness-Received-Digest`` counts, each as ``https://host`` or
+            ``https://host:port``. By default none: any server can answer with such a field.
         suppress_http_instrumentation: Keep OpenTelemetry's other HTTP instrumentation off during the inner call. It
             would double the spans, and put ``traceparent`` and baggage into the request.
         tracer_provider: None for the global one.
@@ -138,8 +142,9 @@ class _Settings:
             known = ", ".join(WitnessOptions.__annotations__)
             msg = f"witness() has no option {', '.join(unknown)}; its options: {known}"
             raise ConfigurationError(msg)
+        receivers = origins("receiver_origins", options.pop("receiver_origins", ()))
         observing = {name: options.pop(name) for name in tuple(options) if name in Options.__dataclass_fields__}
-        settings = cls(observe=Options(**observing), **options)
+        settings = cls(observe=Options(**observing, receivers=receivers), **options)
         settings._check()
         return settings
 

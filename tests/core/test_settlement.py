@@ -256,8 +256,18 @@ def test_bytes_behind_a_whole_payload_do_not_change_what_the_receiver_reads():
     assert ending(judged(post(200, truncated=True))) == DELIVERED
 
 
+RECEIVER = {("http", "host", 80)}
+
+
+@pytest.mark.parametrize("said", [PAYLOAD.digest, hashlib.sha256(b"x").digest(), b""])
+def test_a_digest_counts_only_from_an_origin_that_was_named(said):
+    other = {("http", "other", 80), ("https", "host", 443), ("http", "host", 8080)}
+    assert ending(judged(post(received_digest=said))) == DELIVERED
+    assert ending(judged(post(received_digest=said), receivers=other)) == DELIVERED
+
+
 def test_a_receiver_that_got_the_digest_is_the_best_evidence():
-    assert ending(judged(post(received_digest=PAYLOAD.digest))) == (
+    assert ending(judged(post(received_digest=PAYLOAD.digest), receivers=RECEIVER)) == (
         Outcome.DELIVERED,
         Verdict.IDENTICAL,
         Evidence.RECEIVER,
@@ -266,13 +276,13 @@ def test_a_receiver_that_got_the_digest_is_the_best_evidence():
 
 
 def test_a_receiver_that_got_another_digest_shows_an_alteration_in_transit():
-    settlement = judged(post(received_digest=hashlib.sha256(b"x").digest()))
+    settlement = judged(post(received_digest=hashlib.sha256(b"x").digest()), receivers=RECEIVER)
     assert ending(settlement) == lost(Outcome.DELIVERED, Reason.ALTERED_IN_TRANSIT, Evidence.RECEIVER)
     assert settlement.offset is None
 
 
 def test_a_receiver_of_a_reserialised_payload_reports_what_was_sent():
-    settlement = judged(post(body=COMPACT, received_digest=hashlib.sha256(COMPACT).digest()))
+    settlement = judged(post(body=COMPACT, received_digest=hashlib.sha256(COMPACT).digest()), receivers=RECEIVER)
     assert (settlement.verdict, settlement.evidence) == (Verdict.EQUIVALENT, Evidence.RECEIVER)
 
 
@@ -280,7 +290,7 @@ def test_a_receiver_of_a_reserialised_payload_reports_what_was_sent():
     ("body", "coding", "verdict"),
     [
         (COMPACT, "", Verdict.EQUIVALENT),
-        (gzip.compress(PAYLOAD.body), "gzip", Verdict.EQUIVALENT),
+        (gzip.compress(PAYLOAD.body, mtime=0), "gzip", Verdict.EQUIVALENT),
         (b"[" + PAYLOAD.body + b"]", "", Verdict.EMBEDDED),
         (b"?", "br", Verdict.UNOBSERVED),
         (None, "", Verdict.UNOBSERVED),
@@ -665,7 +675,7 @@ def test_a_query_that_was_not_sent_is_lost():
 
 
 def test_a_receiver_that_got_no_content_says_nothing_of_a_query():
-    settlement = query(get(query=SENT, received_digest=hashlib.sha256(b"").digest()))
+    settlement = query(get(query=SENT, received_digest=hashlib.sha256(b"").digest()), receivers=RECEIVER)
     assert settlement.evidence is Evidence.RESPONSE
 
 
@@ -702,6 +712,7 @@ cases = st.fixed_dictionaries(
         "target": st.sampled_from([None, TARGET]),
         "error": errors,
         "unknown": unknowns,
+        "receivers": st.sampled_from([(), RECEIVER]),
     }
 )
 
@@ -807,7 +818,9 @@ WITHOUT_ALTERATION = {
     (Outcome.UNCONFIRMED, Reason.RESPONSE_UNREAD): judged(post(None)),
 }
 REACHED = WITHOUT_ALTERATION | {
-    (outcome, reason): judged(*exchanges, end) for reason, exchanges in ALTERED.items() for outcome, end in ENDS.items()
+    (outcome, reason): judged(*exchanges, end, receivers=RECEIVER)
+    for reason, exchanges in ALTERED.items()
+    for outcome, end in ENDS.items()
 }
 
 
@@ -828,13 +841,14 @@ def test_each_outcome_and_reason_is_reached_as_described(pair):
     body=st.sampled_from([PAYLOAD.body, TAMPERED, b""]),
     complete=st.booleans(),
     reported=st.sampled_from([None, PAYLOAD.digest, bytes(32)]),
+    receivers=st.sampled_from([(), {("http", "a", 80)}]),
 )
-def test_the_plain_case_is_judged_as_any_other(status, body, complete, reported):
+def test_the_plain_case_is_judged_as_any_other(status, body, complete, reported, receivers):
     exchange = Exchange("POST", host="a", body=body, complete=complete, status=status, received_digest=reported)
-    quick = judge(PAYLOAD, [exchange])
+    quick = judge(PAYLOAD, [exchange], receivers=receivers)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settlement, "_plainly_delivered", lambda *_: False)
-        assert judge(PAYLOAD, [exchange]) == quick
+        assert judge(PAYLOAD, [exchange], receivers=receivers) == quick
 
 
 def test_a_request_to_elsewhere_than_the_redirect_pointed_is_another_one():

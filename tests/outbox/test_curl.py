@@ -204,7 +204,9 @@ def test_a_plain_success_keeps_no_record(sink, sender):
 
 
 def test_a_desk_that_records_gets_every_record_with_the_very_bytes(sink):
-    (attempt,) = sent(CurlSender(audit=0), message(f"{sink.url}/echo-digest"), recording=True)
+    (attempt,) = sent(
+        CurlSender(audit=0, receiver_origins=[sink.url]), message(f"{sink.url}/echo-digest"), recording=True
+    )
     (exchange,) = attempt.dispatch.exchanges
     assert (exchange.method, exchange.url, exchange.status) == ("POST", f"{sink.url}/echo-digest", 204)
     assert exchange.body == BODY
@@ -223,7 +225,7 @@ def test_a_traced_message_keeps_its_record(sink, sender):
 
 
 def test_a_message_that_was_tried_before_is_audited(sink):
-    sender = CurlSender(audit=0)
+    sender = CurlSender(audit=0, receiver_origins=[sink.url])
     first, again = one_by_one(
         sender, message(f"{sink.url}/echo-digest"), message(f"{sink.url}/echo-digest", attempts=1)
     )
@@ -232,7 +234,7 @@ def test_a_message_that_was_tried_before_is_audited(sink):
 
 def test_one_message_in_so_many_is_audited(sink):
     messages = [message(f"{sink.url}/echo-digest") for _ in range(9)]
-    attempts = one_by_one(CurlSender(audit=0.25), *messages)
+    attempts = one_by_one(CurlSender(audit=0.25, receiver_origins=[sink.url]), *messages)
     evidence = [attempt.settlement.evidence for attempt in attempts]
     assert [index for index, seen in enumerate(evidence) if seen is Evidence.RECEIVER] == [0, 4, 8]
     assert set(evidence) == {Evidence.RECEIVER, Evidence.RESPONSE}
@@ -634,7 +636,7 @@ def test_it_can_run_again_after_a_breakdown(sink, sender):
 
 
 def test_a_payload_sent_through_tls_is_identical(secure_sink, authority_file):
-    sender = CurlSender(verify=authority_file, audit=1)
+    sender = CurlSender(verify=authority_file, audit=1, receiver_origins=[secure_sink.url])
     first, second = one_by_one(
         sender, message(f"{secure_sink.url}/echo-digest"), message(f"{secure_sink.url}/echo-digest", b"2")
     )
@@ -857,9 +859,12 @@ def test_other_bytes_on_the_wire_are_altered_whatever_was_counted():
     assert attempt.dispatch.started_ns == 5 * 10**8
 
 
-def test_a_receiver_that_got_other_bytes_is_believed():
+def test_a_receiver_that_was_named_and_got_other_bytes_is_believed():
     received = b"HTTP/1.1 204 No Content\r\nwirewitness-received-digest: sha-256=:%s:\r\n\r\n" % (b"A" * 43 + b"=")
-    attempt = attempt_of(MESSAGE, told(transcript=Transcript(HEAD % len(BODY), BODY, received)), 10**9)
+    transferred = told(transcript=Transcript(HEAD % len(BODY), BODY, received))
+    stranger = attempt_of(MESSAGE, transferred, 10**9)
+    assert ending(stranger) == (Outcome.DELIVERED, Verdict.IDENTICAL, Evidence.RESPONSE, Reason.NONE)
+    attempt = attempt_of(MESSAGE, transferred, 10**9, frozenset({("http", "127.0.0.1", 80)}))
     assert ending(attempt)[1:] == (Verdict.ALTERED, Evidence.RECEIVER, Reason.ALTERED_IN_TRANSIT)
 
 

@@ -527,6 +527,13 @@ def test_what_follows_content_left_behind_by_an_abandoned_request_is_seen_as_sen
 # The receiver's own word.
 
 
+@pytest.mark.parametrize("named", [[], ["http://127.0.0.1"], ["https://127.0.0.1:{port}"]])
+def test_a_stranger_s_digest_field_neither_alters_nor_proves_nor_raises(sink, named):
+    origins = [origin.format(port=sink.port) for origin in named]
+    dispatch = one(by_http_client, f"{sink.url}/echo-digest", receiver_origins=origins, strict=True)
+    assert ending(dispatch) == DELIVERED
+
+
 @client
 def test_the_receiver_s_digest_is_the_strongest_evidence(sink, inner):
     dispatch = one(inner, f"{sink.url}/echo-digest")

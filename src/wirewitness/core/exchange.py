@@ -116,10 +116,13 @@ class Exchange:
         return normal_address(self.scheme, self.host, self.port, self.path)
 
     @property
-    def origin(self) -> tuple[str, str, int]:
+    def origin(self) -> Origin:
         """Scheme, host and port of the address."""
         return self.address[:3]
 
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port of an address (RFC 6454 section 4)."""
 
 Address = tuple[str, str, int, str]
 """

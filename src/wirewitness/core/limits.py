@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import math
 
+from collections.abc import Iterable
 from typing import Any
 
+from wirewitness.core.exchange import Origin, address_of
 from wirewitness.errors import ConfigurationError, shown
 
 
@@ -35,3 +37,22 @@ def seconds(name: str, value: Any) -> float:
         msg = f"{name}={shown(value)}: must be a number of seconds greater than 0"
         raise ConfigurationError(msg)
     return float(value)
+
+
+def origins(name: str, value: Any) -> frozenset[Origin]:
+    """
+    Origins, each as ``https://host`` or ``https://host:port``, in a set or another collection.
+
+    Raises:
+        ConfigurationError: If it's no collection, or something in it is no origin.
+    """
+    wrong = f"{name}=: must be a collection of origins, each as 'https://host' or 'https://host:port'"
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigurationError(wrong)
+    found: set[Origin] = set()
+    for each in value:
+        address = address_of(each) if isinstance(each, str) and not set(each) & set("@?#") else None
+        if address is None or address[3] != "/":
+            raise ConfigurationError(wrong)
+        found.add(address[:3])
+    return frozenset(found)

@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import enum
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from wirewitness.core.exchange import Address, Exchange
+from wirewitness.core.exchange import Address, Exchange, Origin
 from wirewitness.core.outcome import Outcome, Reason, error_type, reason_of_error, reason_of_status
 from wirewitness.core.payload import QUERY_METHODS, SMALL, Payload
 from wirewitness.core.verdict import (
@@ -186,6 +186,7 @@ def judge(  # noqa: PLR0913 -- what is known of a dispatch
     error: BaseException | None = None,
     unknown: Reason = Reason.UNKNOWN_PAYLOAD,
     unseen: Reason = Reason.NO_EVIDENCE,
+    receivers: Collection[Origin] = (),
 ) -> Settlement:
     """
     Judge one dispatch by what the wire saw of it.
@@ -197,9 +198,16 @@ def judge(  # noqa: PLR0913 -- what is known of a dispatch
         error: What the inner dispatcher raised.
         unknown: Why there's no payload, if there's none.
         unseen: Why nothing may have been seen.
+        receivers: Whose word on what they got is taken. Any server can answer with a digest field.
     """
     if len(exchanges) == 1 and _plainly_delivered(payload, exchanges[0], target):
         return _DELIVERED
+    exchanges = [
+        exchange
+        if exchange.received_digest is None or exchange.origin in receivers
+        else replace(exchange, received_digest=None)
+        for exchange in exchanges
+    ]
     findings = _findings(payload, exchanges, target)
     carrying = [finding for finding in findings if finding.carried]
     comparison = _worst(findings, carrying)

@@ -7,13 +7,13 @@ from __future__ import annotations
 import importlib
 import os
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from wirewitness.core.limits import positive, seconds
+from wirewitness.core.limits import origins, positive, seconds
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.curl_options import CurlOptions
 from wirewitness.outbox.sender import Desk
@@ -35,8 +35,8 @@ class CurlSender:
     No tap sees libcurl's sockets, so the sender tells itself what it handed to them. Of every message it compares what
     libcurl counted as uploaded with the payload's length: the bytes themselves are those that libcurl was given. Of one in
     ``1 / audit``, of every repeated one, and of all while records are wanted, the payload is compared with the very bytes
-    that libcurl handed to the socket or the TLS layer, request line and framing included, and a receiver's
-    ``Wirewitness-Received-Digest`` is read.
+    that libcurl handed to the socket or the TLS layer, request line and framing included, and the
+    ``Wirewitness-Received-Digest`` of a receiver in ``receiver_origins`` is read.
 
     Args:
         connections: How many messages are sent at once, and connections kept.
@@ -45,6 +45,8 @@ class CurlSender:
         verify: Whether to check certificates, or a file or a folder of those to be trusted; None for what
             ``REQUESTS_CA_BUNDLE`` says, else those that ``requests`` trusts.
         audit: The share of messages, from 0 to 1, whose very bytes are compared.
+        receiver_origins: The servers whose ``Wirewitness-Received-Digest`` counts, each as ``https://host`` or
+            ``https://host:port``. By default none: any server can answer with such a field.
 
     Attributes:
         threads: One is enough.
@@ -55,7 +57,7 @@ class CurlSender:
 
     threads = 1
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each is an option of its own
         self,
         *,
         connections: int = 64,
@@ -63,6 +65,7 @@ class CurlSender:
         connect_timeout: float = 5.0,
         verify: bool | str | os.PathLike[str] | None = None,
         audit: float = AUDIT,
+        receiver_origins: Iterable[str] = (),
     ) -> None:
         self._run = _runner()
         self._options = CurlOptions(
@@ -71,6 +74,7 @@ class CurlSender:
             connect_timeout=seconds("connect_timeout", connect_timeout),
             trusted=_trusted(verify),
             audit=_share("audit", audit),
+            receivers=origins("receiver_origins", receiver_origins),
         )
 
     def run(self, desk: Desk) -> None:

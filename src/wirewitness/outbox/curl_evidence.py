@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from wirewitness._current import Dispatch
-from wirewitness.core.exchange import Address, Exchange, address_of
+from wirewitness.core.exchange import Address, Exchange, Origin, address_of
 from wirewitness.core.http1 import END_OF_HEAD, Content, parse_head, read_content, split_head
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.payload import digest_from_header
@@ -152,15 +152,23 @@ def without_exchange(message: Message, settlement: Settlement, ended_ns: int) ->
     return Attempt(message, settlement, 0, 0.0, ended_ns, dispatch=record)
 
 
-def attempt_of(message: Message, told: Transferred, ended_ns: int) -> Attempt:
+def attempt_of(
+    message: Message, told: Transferred, ended_ns: int, receivers: frozenset[Origin] = frozenset()
+) -> Attempt:
     """
     Judge a transfer, and keep its record.
+
+    Args:
+        message: What was sent.
+        told: What libcurl told.
+        ended_ns: When it ended, Unix nanoseconds.
+        receivers: Whose word on what they received is taken.
     """
     record = Record(message)
     record.started_ns = ended_ns - int(told.duration * 1e9)
     record.duration = told.duration
     exchange = exchange_of(message, told, record.started_ns)
-    settlement = judge(record.payload, (exchange,), target=record.target)
+    settlement = judge(record.payload, (exchange,), target=record.target, receivers=receivers)
     record.end(settlement, (exchange,))
     return Attempt(
         message, settlement, 1, told.duration, ended_ns, exchange.status, exchange.retry_after, dispatch=record
@@ -184,6 +192,7 @@ def exchange_of(message: Message, told: Transferred, started_ns: int) -> Exchang
         body=content.body,
         content_encoding=content_encoding_of(message.headers),
         complete=content.complete,
+        clear=content.clear,
         truncated=content.truncated,
         status=told.answer,
         location=address_of(told.redirect) if told.redirect else None,

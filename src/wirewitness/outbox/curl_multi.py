@@ -200,7 +200,7 @@ class Transfer:
         """
         told = self._told(code)
         message, transcript = self.unload()
-        attempt = attempt_of(message, told._replace(transcript=transcript), ended_ns)
+        attempt = attempt_of(message, told._replace(transcript=transcript), ended_ns, self._options.receivers)
         if attempt.settlement == DELIVERED and not recording:
             return attempt._replace(settlement=DELIVERED, dispatch=None)
         return attempt

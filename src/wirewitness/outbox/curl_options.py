@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wirewitness.core.exchange import Origin
+
 
 @dataclass(frozen=True)
 class CurlOptions:
@@ -18,6 +20,7 @@ class CurlOptions:
         connect_timeout: Seconds of these for the connection.
         trusted: A file or a folder of trusted certificates; None to trust any.
         audit: The share of transfers whose bytes are recorded.
+        receivers: The origins whose word on what they received is taken.
     """
 
     connections: int
@@ -25,3 +28,4 @@ class CurlOptions:
     connect_timeout: float
     trusted: str | None
     audit: float
+    receivers: frozenset[Origin] = frozenset()
