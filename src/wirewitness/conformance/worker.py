@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wirewitness._current import Dispatch
-from wirewitness.conformance.acts import ENDINGS, Stage, perform
+from wirewitness.conformance.drivers import ENDINGS, Stage, perform
 from wirewitness.conformance.forkserver import SERVE, serve
 from wirewitness.conformance.load import BadTarget, Target, load
 from wirewitness.conformance.observation import Scenario

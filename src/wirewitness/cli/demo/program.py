@@ -17,12 +17,10 @@ from rich.console import Console
 
 from wirewitness._version import __version__
 from wirewitness.cli.demo import scenarios
-from wirewitness.cli.demo.files import Files
 from wirewitness.cli.demo.findings import agreement, differences, findings
-from wirewitness.cli.demo.lines import lines_kept_off_the_screen
-from wirewitness.cli.demo.records import Records, Sent, Written, answers, monitor, page_of, search_for_altered
+from wirewitness.cli.demo.records import Files, Records, Sent, Written, answers, monitor, page_of, search_for_altered
 from wirewitness.cli.demo.screen import Screen
-from wirewitness.cli.demo.stage import Run, Stage, no_proxy_for_loopback
+from wirewitness.cli.demo.stage import Run, Stage, lines_kept_off_the_screen, no_proxy_for_loopback
 from wirewitness.conformance import Received, Sink
 from wirewitness.core.outcome import Outcome
 from wirewitness.ledger import Book

@@ -4,8 +4,11 @@ The demo's own OpenTelemetry set-up: spans and metrics are kept until the end, a
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -31,6 +34,43 @@ PAGE_PORT = 16686
 
 _PROBE = 0.25
 _SEND = 2.0
+
+
+@dataclass
+class Files:
+    """
+    The files, open.
+
+    Attributes:
+        traces: OTLP JSON, a line a batch.
+        metrics: Prometheus's text format.
+    """
+
+    traces: IO[str]
+    metrics: IO[str]
+    _open: contextlib.ExitStack = field(repr=False)
+
+    @classmethod
+    def create(cls, folder: Path) -> Files:
+        """
+        Open empty files, and make the folder where there's none.
+
+        Raises:
+            OSError: If that can't be done.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            traces, metrics = (
+                stack.enter_context((folder / name).open("w", encoding="utf-8", newline="\n"))
+                for name in ("traces.jsonl", "metrics.prom")
+            )
+            return cls(traces, metrics, stack.pop_all())
+
+    def close(self) -> None:
+        """
+        Close the files.
+        """
+        self._open.close()
 
 
 class Written(NamedTuple):

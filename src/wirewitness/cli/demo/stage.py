@@ -5,6 +5,7 @@ Where the scenarios are played: a client, an endpoint, and what the caller could
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -22,7 +23,6 @@ from optimizely.optimizely import Optimizely
 from wirewitness._current import Dispatch
 from wirewitness._witness import ledger_of, witness
 from wirewitness.cli.demo.datafile import DATAFILE, EVENT, FLAG, REVENUE
-from wirewitness.cli.demo.lines import lines_kept_off_the_screen
 from wirewitness.cli.demo.scenarios import Act, Ending, Scenario
 from wirewitness.conformance import Sink
 from wirewitness.core.exchange import Exchange
@@ -214,3 +214,38 @@ def no_proxy_for_loopback() -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
+
+
+class Lines(logging.Handler):
+    """
+    Counts log records.
+
+    Attributes:
+        of_root: How many were logged through the root logger itself, as the SDK's dispatcher does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_root = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """
+        Count a record.
+        """
+        self.of_root += record.name == logging.root.name
+
+
+@contextlib.contextmanager
+def lines_kept_off_the_screen() -> Iterator[Lines]:
+    """
+    Take the place of the root logger's handlers inside the block.
+
+    Without any handler there the SDK's ``logging.error`` would install one, for good.
+    """
+    lines = Lines()
+    handlers = logging.root.handlers[:]
+    logging.root.handlers[:] = [lines]
+    try:
+        yield lines
+    finally:
+        logging.root.handlers[:] = handlers

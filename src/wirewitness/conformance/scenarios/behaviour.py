@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wirewitness.conformance import judges
-from wirewitness.conformance import judges_more as more
+from wirewitness.conformance import judges, judges_headers
 from wirewitness.conformance.observation import Scenario
 from wirewitness.conformance.payloads import plain
 
@@ -19,14 +18,14 @@ HEADERS: Final = (
         "headers/content_type",
         "Content-Type as asked",
         "The receiver reads the content by it. Dispatchers that are called without header fields add their own.",
-        more.header_kept,
+        judges_headers.header_kept,
         params=plain,
     ),
     Scenario(
         "headers/own_field",
         "a field of the caller's",
         "Whatever the event asks for arrives once, with its value.",
-        more.header_kept,
+        judges_headers.header_kept,
         params=plain,
         headers={**_JSON, "X-Event-Source": "shop; v=1"},
     ),
@@ -34,39 +33,45 @@ HEADERS: Final = (
         "headers/no_coding",
         "no content coding is added",
         "A receiver that doesn't undo gzip reads garbage; and two attempts differ in bytes by gzip's time stamp.",
-        more.no_content_coding,
+        judges_headers.no_content_coding,
         params=plain,
     ),
     Scenario(
         "headers/no_leak",
         "no baggage, cookie or credential is added",
         "Tracing instrumentation puts traceparent and baggage into requests to anybody; requests adds what a .netrc says.",
-        more.no_baggage,
+        judges_headers.no_baggage,
         params=plain,
     ),
 )
 
 CALLER: Final = (
-    Scenario("caller/blocked", "how long the call takes", "In a plain case, not a second.", more.prompt, params=plain),
+    Scenario(
+        "caller/blocked",
+        "how long the call takes",
+        "In a plain case, not a second.",
+        judges_headers.prompt,
+        params=plain,
+    ),
     Scenario(
         "caller/return_value",
         "a success raises nothing",
         "What comes back is what all failures are compared with.",
-        more.quiet,
+        judges_headers.quiet,
         params=plain,
     ),
     Scenario(
         "caller/not_mutated",
         "the event isn't changed in place",
         "The caller may use it again: for another dispatcher, or for a retry of its own.",
-        more.unmutated,
+        judges_headers.unmutated,
         params=plain,
     ),
     Scenario(
         "caller/changed_after",
         "the caller changes the event after the call",
         "Whoever serialises later, in another thread, sends something else than was handed over.",
-        more.frozen,
+        judges_headers.frozen,
         params=plain,
         act="change_after",
     ),
@@ -85,7 +90,7 @@ SHAPE: Final = (
         "shape/unknown_verb",
         "an HTTP method that nobody knows",
         "It's sent as asked, or refused so that the caller knows.",
-        more.odd_verb,
+        judges_headers.odd_verb,
         params=plain,
         verb="BREW",
     ),
@@ -93,14 +98,14 @@ SHAPE: Final = (
         "shape/params_none",
         "no parameters",
         "Empty content or null is sent, or it's refused so that the caller knows.",
-        more.without_params,
+        judges_headers.without_params,
         params=lambda: None,
     ),
     Scenario(
         "shape/get_query",
         "GET, with the parameters in the query",
         "They come behind the URL's own: content in a GET has no meaning (RFC 9110 section 9.3.1).",
-        more.as_query,
+        judges_headers.as_query,
         "/v1/events?own=1",
         lambda: {"a": "1", "b": "x y"},
         verb="GET",

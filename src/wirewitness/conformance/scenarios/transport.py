@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from wirewitness.conformance.judges import arrives, broken, proxied, recovers, untrusting
-from wirewitness.conformance.judges_more import prompt
+from wirewitness.conformance.judges_headers import prompt
 from wirewitness.conformance.observation import Scenario
 from wirewitness.conformance.payloads import BUILDERS, plain
 

@@ -233,7 +233,7 @@ def _terminate(stage: Stage) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-_ACTS: Final[Mapping[str, Callable[[Stage], None]]] = MappingProxyType(
+_DRIVERS: Final[Mapping[str, Callable[[Stage], None]]] = MappingProxyType(
     {
         "one": _one,
         "pause": _pause,
@@ -256,4 +256,4 @@ def perform(stage: Stage) -> None:
     """
     Do what the scenario says.
     """
-    _ACTS[stage.scenario.act](stage)
+    _DRIVERS[stage.scenario.act](stage)

@@ -1,5 +1,5 @@
 """
-More judges: of header fields, of what the caller sees, and of odd shapes.
+The judges of header fields, of what the caller sees, and of odd shapes.
 """
 
 from __future__ import annotations
