@@ -15,6 +15,9 @@ from wirewitness.outbox import Form, Message, SqliteSpool
 from wirewitness.outbox.clock import steady, steady_ns
 
 
+pytestmark = pytest.mark.processes
+
+
 URL = "https://user:pass@logx.optimizely.com/v1/events?token=secret&n=1#part"
 HEADERS = (("Content-Type", "application/json"), ("Authorization", "Bearer secret"), ("X-Api-Key", "secret"))
 

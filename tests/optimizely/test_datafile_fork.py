@@ -15,6 +15,7 @@ from wirewitness.optimizely import Fetched
 
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
 ]

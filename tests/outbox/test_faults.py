@@ -27,7 +27,7 @@ from wirewitness.conformance import Sink
 from wirewitness.outbox import Breakers, HttpSender, RetryPolicy, SqliteSpool
 
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("unmeasured")]
 
 PATIENT = RetryPolicy(attempts=None, base=0.01, ceiling=0.05, retry_after_ceiling=0.05)
 

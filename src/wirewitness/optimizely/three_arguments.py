@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 
 
 _METHODS: Final = ("dispatchEvent", "dispatch")
@@ -29,7 +29,7 @@ class ThreeArguments:
         methods = [getattr(inner, name, None) for name in _METHODS]
         found = next((method for method in (*methods, inner) if callable(method)), None)
         if found is None:
-            msg = f"{inner!r} is no dispatcher of (http_verb, url, params): looked for {', '.join(_METHODS)}, or a callable"
+            msg = f"{shown(inner)} is no dispatcher of (http_verb, url, params): looked for {', '.join(_METHODS)}, or a callable"
             raise ConfigurationError(msg)
         self._dispatch: Callable[[str, str, Any], Any] = found
 

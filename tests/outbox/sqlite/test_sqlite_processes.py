@@ -25,7 +25,7 @@ from wirewitness.outbox.sqlite.lock import FileLock
 from wirewitness.outbox.sqlite.place import file_of, take_orphan
 
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("unmeasured")]
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
 
