@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from wirewitness.conformance import Sink
+from wirewitness.evidence import EVIDENCE
 
 
 LEFT_OUT = {
@@ -93,6 +94,12 @@ def pytest_terminal_summary(terminalreporter, config):
         listed.append("those with real Jaeger, Prometheus and Alertmanager")
         commands = "make test or make test-all" if "processes" in counts else "make test-all"
         terminalreporter.write_line(f"Left out: {', '.join(listed)}. To run them: {commands}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_waits_from_another_test():
+    yield
+    EVIDENCE.forget_all()
 
 
 @pytest.fixture

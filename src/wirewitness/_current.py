@@ -149,13 +149,21 @@ class Dispatch:
         """
         self.duration = time.perf_counter() - self._clock
 
-    def end(self, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> None:
+    def end(self, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> bool:
         """
         Close the record: what it was judged by, and how.
+
+        Returns:
+            Whether it was this call that did so: two threads may have evidence at one instant.
         """
+        once = object()
+        # One step of the interpreter: whoever comes second finds the first one's.
+        if vars(self).setdefault("_ended", once) is not once:
+            return False
         self._exchanges = exchanges
         self._attempts = []
         self.settlement = settlement
+        return True
 
     @property
     def attempted(self) -> bool:

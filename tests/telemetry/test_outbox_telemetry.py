@@ -116,7 +116,7 @@ def test_a_caller_that_is_not_sampled_leaves_no_span(make, seen, sink):
 
 def test_every_attempt_has_a_span_and_only_the_last_failure_is_an_error(make, seen, sink):
     outbox = make()
-    outbox("POST", f"{sink.url}/status/503", {"a": 1})
+    outbox("POST", f"{sink.url}/status/500", {"a": 1})
     assert outbox.flush(5.0).dead == 1
     attempts = named(seen, "dispatch queue")
     assert [span.status.status_code for span in attempts] == [StatusCode.UNSET, StatusCode.UNSET, StatusCode.ERROR]

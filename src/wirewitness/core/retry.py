@@ -14,6 +14,7 @@ from typing import Any, Final
 from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.settlement import Settlement
+from wirewitness.core.verdict import Evidence
 from wirewitness.errors import ConfigurationError
 
 
@@ -21,6 +22,8 @@ from wirewitness.errors import ConfigurationError
 _TRANSIENT: Final = frozenset({408, 425, 429})
 _SERVER_ERROR: Final = 500
 _REDIRECT: Final = 300
+# RFC 6585 section 4, RFC 9110 sections 15.6.3 to 15.6.5: too many at once, or the server behind a gateway is away.
+_NOT_ABOUT_THE_REQUEST: Final = frozenset({429, 502, 503, 504})
 # Beyond that many doublings every backoff is at its ceiling.
 _MOST_DOUBLINGS: Final = 64
 
@@ -63,7 +66,10 @@ class RetryPolicy:
     so that many senders that failed at one instant don't come back at one instant.
 
     Attributes:
-        attempts: The most attempts at a message, the first one included; None for no limit.
+        attempts: The most attempts at a message that say something of the message, the first one included; None for no
+            limit. What is not counted: a server that can't be reached, and the answers 429, 502, 503 and 504. An outage so
+            costs no message its attempts, whether it lasts minutes or hours; ``lifetime`` bounds these. The default allows some
+            two and a half hours of a server that answers 500.
         lifetime: Seconds from acceptance after which no attempt is begun; None for no limit.
         base: The longest backoff after the first attempt, seconds.
         ceiling: The longest backoff of all, seconds.
@@ -75,7 +81,7 @@ class RetryPolicy:
         ConfigurationError: If a limit can't work.
     """
 
-    attempts: int | None = 10
+    attempts: int | None = 300
     lifetime: float | None = 86_400.0
     base: float = 0.5
     ceiling: float = 60.0
@@ -140,12 +146,28 @@ def parse_retry_after(value: str, now: float) -> float | None:
         return None
 
 
+def says_something(settlement: Settlement, status: int | None, exchanges: int) -> bool:
+    """
+    Whether the end of an attempt says something of the message, and not only that its server is away or busy.
+
+    Args:
+        settlement: How it ended.
+        status: The status code that it was answered with, or None.
+        exchanges: HTTP requests made in it, those included that could not even connect.
+    """
+    if status is not None:
+        return status not in _NOT_ABOUT_THE_REQUEST
+    nothing_left = settlement.outcome is Outcome.FAILED and settlement.evidence is Evidence.CALL
+    return not (nothing_left and exchanges)
+
+
 def decide(  # noqa: PLR0913 -- all that has a say
     policy: RetryPolicy,
     settlement: Settlement,
     *,
     status: int | None,
     attempts: int,
+    answers: int | None = None,
     age: float,
     retry_after: str | None,
     now: float,
@@ -162,7 +184,9 @@ def decide(  # noqa: PLR0913 -- all that has a say
         policy: The limits.
         settlement: How the attempt ended.
         status: The status code that it was answered with, or None.
-        attempts: How many there were, this one included.
+        attempts: How many there were, this one included: what the backoff grows with.
+        answers: How many of them said something of the message, see :func:`says_something`: what ``policy.attempts`` bounds.
+            None for all of them.
         age: Seconds since the message was accepted.
         retry_after: The answer's ``Retry-After``, or None.
         now: Unix seconds.
@@ -174,7 +198,7 @@ def decide(  # noqa: PLR0913 -- all that has a say
     refused = settlement.outcome is Outcome.REJECTED and not (status is not None and policy.transient(status))
     if settlement.outcome is Outcome.DROPPED or refused:
         return buried
-    if policy.attempts is not None and attempts >= policy.attempts:
+    if policy.attempts is not None and (attempts if answers is None else answers) >= policy.attempts:
         return buried
     delay = _delay(policy, attempts, retry_after, now, chance)
     if policy.lifetime is not None and age + delay > policy.lifetime:
@@ -184,8 +208,16 @@ def decide(  # noqa: PLR0913 -- all that has a say
 
 def _delay(policy: RetryPolicy, attempts: int, retry_after: str | None, now: float, chance: float) -> float:
     backoff = policy.delay(attempts, chance)
-    asked = None if retry_after is None else parse_retry_after(retry_after, now)
+    asked = pause_asked(policy, retry_after, now)
     if asked is None:
         return backoff
     # All who were asked to come back then would come at one instant; and a server that asks for 0 s has no more than others.
-    return max(backoff, min(asked, policy.retry_after_ceiling) + min(backoff, policy.base))
+    return max(backoff, asked + min(backoff, policy.base))
+
+
+def pause_asked(policy: RetryPolicy, retry_after: str | None, now: float) -> float | None:
+    """
+    The pause that an answer asks for, in seconds, as far as the policy honours it; None where it asks for none.
+    """
+    asked = None if retry_after is None else parse_retry_after(retry_after, now)
+    return None if asked is None else min(asked, policy.retry_after_ceiling)

@@ -5,32 +5,34 @@ The production dispatcher: never blocks, queues, retries by what the wire says, 
 from wirewitness.core.retry import RetryPolicy
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.curl import CurlSender
-from wirewitness.outbox.inner import InnerSender
+from wirewitness.outbox.dispatcher import DispatcherSender
 from wirewitness.outbox.lifetime import close_on_sigterm
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.outbox import Outbox
 from wirewitness.outbox.overflow import Block, DropNewest, DropOldest, Overflow, Spill
 from wirewitness.outbox.remains import Remains
-from wirewitness.outbox.sender import Attempt, Desk, Sender
+from wirewitness.outbox.sender import Answer, Attempt, Lane, MultiplexingSender, Sender, Unsendable
 from wirewitness.outbox.senders import HttpSender
 from wirewitness.outbox.spool import DeadLetter, MemorySpool, Spool, SpoolStats
 from wirewitness.outbox.sqlite import SqliteSpool
 
 
 __all__ = [
+    "Answer",
     "Attempt",
     "Block",
     "Breakers",
     "CurlSender",
     "DeadLetter",
-    "Desk",
+    "DispatcherSender",
     "DropNewest",
     "DropOldest",
     "Form",
     "HttpSender",
-    "InnerSender",
+    "Lane",
     "MemorySpool",
     "Message",
+    "MultiplexingSender",
     "Outbox",
     "Overflow",
     "Remains",
@@ -40,5 +42,6 @@ __all__ = [
     "Spool",
     "SpoolStats",
     "SqliteSpool",
+    "Unsendable",
     "close_on_sigterm",
 ]

@@ -18,6 +18,8 @@ CLOSED: Final = 0
 HALF_OPEN: Final = 1
 OPEN: Final = 2
 
+_MOST_PASSED_OVER: Final = 256
+
 _NONE: Final[frozenset[Origin]] = frozenset()
 
 
@@ -26,19 +28,23 @@ class _Circuit:
     What is known of an origin that has failed of late.
 
     Attributes:
-        failures: How often in a row.
+        failures: How often in a row it gave no answer.
+        refused: The messages, by id, that it answered with a 5xx since its last success.
         cooldown: Seconds that it's left alone for.
         until: When that is over, monotonic seconds; None while it's closed.
         probe_until: Until when a probe is waited for; None if there's none.
+        passed_over: The messages that were not taken as a probe, for they had failed before.
     """
 
-    __slots__ = ("cooldown", "failures", "probe_until", "until")
+    __slots__ = ("cooldown", "failures", "passed_over", "probe_until", "refused", "until")
 
     def __init__(self, cooldown: float) -> None:
         self.failures = 0
+        self.refused: set[int] = set()
         self.cooldown = cooldown
         self.until: float | None = None
         self.probe_until: float | None = None
+        self.passed_over: set[int] = set()
 
     def refuses(self, now: float) -> bool:
         return self.until is not None and (
@@ -48,6 +54,7 @@ class _Circuit:
     def open(self, now: float) -> None:
         self.until = now + self.cooldown
         self.probe_until = None
+        self.passed_over.clear()
 
 
 class Breakers:
@@ -55,10 +62,14 @@ class Breakers:
     A circuit breaker for each origin that messages go to. Thread-safe; all times are monotonic seconds.
 
     An origin that fails ``failures`` times in a row is left alone for ``cooldown`` seconds. Then one message goes, as a
-    probe: where that succeeds, all others follow; where it fails, the cooldown doubles.
+    probe: where that succeeds, all others follow; where it gets no answer, the cooldown doubles. It does not where the answer is
+    a 5xx: that may be the messages' fault, and the next one may be a good one.
+
+    A message's fault is not its origin's. What could not be sent at all is never told to a breaker, a 5xx counts once per
+    message, and a probe is a message that has not failed yet, wherever there is one.
 
     Args:
-        failures: How many failures in a row open a circuit. A failure is no answer at all, or a 5xx.
+        failures: How many failures in a row open a circuit. A failure is no answer at all, or a 5xx to another message.
         cooldown: Seconds.
         ceiling: The longest cooldown, seconds.
         most: How many origins that fail are remembered. Those are forgotten first whose circuit is still closed, and of
@@ -127,20 +138,43 @@ class Breakers:
             if circuit is not None and circuit.until is not None:
                 self._open -= 1
 
-    def failed(self, origin: Origin, now: float) -> None:
+    def failed(self, origin: Origin, now: float, refused: int | None = None) -> None:
         """
         The origin has not answered, or with a 5xx.
+
+        Args:
+            origin: Which.
+            now: Monotonic seconds.
+            refused: The id of the message that it answered with a 5xx; None where it did not answer.
         """
         with self._lock:
             circuit = self._circuits.get(origin) or self._add(origin)
             self._circuits.move_to_end(origin)
-            circuit.failures += 1
-            if circuit.until is None and circuit.failures >= self._failures:
-                self._open += 1
-                circuit.open(now)
+            if refused is None:
+                circuit.failures += 1
+            elif len(circuit.refused) < self._failures:
+                circuit.refused.add(refused)
+            if circuit.until is None:
+                if circuit.failures + len(circuit.refused) >= self._failures:
+                    self._open += 1
+                    circuit.open(now)
             elif circuit.probe_until is not None:
-                circuit.cooldown = min(circuit.cooldown * 2, self._ceiling)
+                if refused is None:
+                    circuit.cooldown = min(circuit.cooldown * 2, self._ceiling)
                 circuit.open(now)
+
+    def pass_over(self, origin: Origin, message: int, now: float) -> bool:
+        """
+        Whether a message that has failed before should leave being the probe to another one: once in each cooldown.
+        """
+        with self._lock:
+            circuit = self._circuits.get(origin)
+            if circuit is None or circuit.until is None or circuit.refuses(now):
+                return False
+            if message in circuit.passed_over or len(circuit.passed_over) >= _MOST_PASSED_OVER:
+                return False
+            circuit.passed_over.add(message)
+            return True
 
     def _add(self, origin: Origin) -> _Circuit:
         while len(self._circuits) >= self._most:

@@ -16,7 +16,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from wirewitness.core.limits import origins, positive, seconds
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.curl_options import CurlOptions
-from wirewitness.outbox.sender import Desk
+from wirewitness.outbox.sender import Lane
 
 
 AUDIT: Final = 1 / 64
@@ -68,8 +68,9 @@ class CurlSender:
         receiver_origins: Iterable[str] = (),
     ) -> None:
         self._run = _runner()
+        self.connections = positive("connections", connections)
         self._options = CurlOptions(
-            connections=positive("connections", connections),
+            connections=self.connections,
             timeout=seconds("timeout", timeout),
             connect_timeout=seconds("connect_timeout", connect_timeout),
             trusted=_trusted(verify),
@@ -77,26 +78,26 @@ class CurlSender:
             receivers=origins("receiver_origins", receiver_origins),
         )
 
-    def run(self, desk: Desk) -> None:
+    def run(self, lane: Lane) -> None:
         """
-        Carry messages until the desk has no more. All handles are made here and end here: a forked child has its own.
+        Carry messages until the lane has no more. All handles are made here and end here: a forked child has its own.
 
         Args:
-            desk: Where messages come from, and where is reported what became of them.
+            lane: Where messages come from, and where is reported what became of them.
         """
-        self._run(self._options, desk)
+        self._run(self._options, lane)
 
     def __repr__(self) -> str:
         return f"<CurlSender {self._options.connections} connections>"
 
 
-def _runner() -> Callable[[CurlOptions, Desk], None]:
+def _runner() -> Callable[[CurlOptions, Lane], None]:
     try:
         module: Any = importlib.import_module("wirewitness.outbox.curl_multi")
     except ImportError as missing:
         msg = "CurlSender needs pycurl 7.48 or newer, with libcurl 7.80 or newer: pip install 'wirewitness[curl]'"
         raise ConfigurationError(msg) from missing
-    run: Callable[[CurlOptions, Desk], None] = module.run
+    run: Callable[[CurlOptions, Lane], None] = module.run
     return run
 
 

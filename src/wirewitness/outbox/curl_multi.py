@@ -28,7 +28,7 @@ from wirewitness.outbox.curl_evidence import (
 from wirewitness.outbox.curl_options import CurlOptions
 from wirewitness.outbox.curl_request import fields_of, url_of
 from wirewitness.outbox.message import Message, Origin
-from wirewitness.outbox.sender import Attempt, Desk
+from wirewitness.outbox.sender import Attempt, Lane
 from wirewitness.wire.recorder import MOST_RECORDED
 
 
@@ -250,12 +250,12 @@ class Loop:
 
     Args:
         options: How to send.
-        desk: Where messages come from and go to.
+        lane: Where messages come from and go to.
     """
 
-    def __init__(self, options: CurlOptions, desk: Desk) -> None:
+    def __init__(self, options: CurlOptions, lane: Lane) -> None:
         self._options = options
-        self._desk = desk
+        self._lane = lane
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, options.connections)
         self._proxies: dict[Origin | None, str] = {}
@@ -269,7 +269,7 @@ class Loop:
 
     def run(self) -> None:
         """
-        Until the desk has no more, and what was taken is reported.
+        Until the lane has no more, and what was taken is reported.
         """
         while not self._over or self._flying:
             room = self._options.connections - self._flying
@@ -279,12 +279,12 @@ class Loop:
                 self._turn()
 
     def _take(self, room: int) -> None:
-        messages = self._desk.take(room, 0.0 if self._flying else None)
+        messages = self._lane.take(room, 0.0 if self._flying else None)
         if messages is None:
             self._over = True
             return
         self._claimed.extend(messages)
-        recording = self._desk.recording
+        recording = self._lane.recording
         while self._claimed:
             self._begin(self._claimed[0], recording=recording)
             self._claimed.popleft()
@@ -318,7 +318,7 @@ class Loop:
             return
         self._collect()
         attempts, self._attempts = self._attempts, []
-        self._desk.done(attempts)
+        self._lane.done(attempts)
 
     def _wait(self) -> None:
         began = time.monotonic()
@@ -327,7 +327,7 @@ class Loop:
             time.sleep(TICK / 4)
 
     def _collect(self) -> None:
-        ended_ns, recording, queued = steady_ns(), self._desk.recording, 1
+        ended_ns, recording, queued = steady_ns(), self._lane.recording, 1
         while queued:
             queued, succeeded, failed = self._multi.info_read()
             for curl in succeeded:
@@ -372,16 +372,16 @@ class Loop:
         finally:
             broken = [without_exchange(message, BROKEN, steady_ns()) for message in left.values()]
             if self._attempts or broken:
-                self._desk.done([*self._attempts, *broken])
+                self._lane.done([*self._attempts, *broken])
 
 
-def run(options: CurlOptions, desk: Desk) -> None:
+def run(options: CurlOptions, lane: Lane) -> None:
     """
-    Carry messages from ``desk.take`` to ``desk.done`` until the former returns None.
+    Carry messages from ``lane.take`` to ``lane.done`` until the former returns None.
 
     Args:
         options: How to send.
-        desk: Where messages come from and go to.
+        lane: Where messages come from and go to.
     """
-    with contextlib.closing(Loop(options, desk)) as loop:
+    with contextlib.closing(Loop(options, lane)) as loop:
         loop.run()

@@ -47,6 +47,7 @@ class Message:
         form: What they were made from.
         accepted_ns: When they were accepted, Unix nanoseconds.
         attempts: How many times sending was begun and ended without success.
+        answers: How many of them said something of the message, in this process: see :func:`says_something` in core/retry.py.
         due: Not to be tried before, Unix seconds; 0 for at once.
         context: What telemetry keeps of the caller; None if an earlier process accepted the message.
         last: How the last attempt ended; None if there was none, or none in this process.
@@ -56,6 +57,7 @@ class Message:
 
     __slots__ = (
         "accepted_ns",
+        "answers",
         "attempts",
         "body",
         "context",
@@ -90,6 +92,7 @@ class Message:
         self.form = form
         self.accepted_ns = accepted_ns
         self.attempts = attempts
+        self.answers = 0
         self.due = due
         self.id = id
         self.context = context

@@ -10,7 +10,7 @@ import threading
 
 from typing import Any, Final, Self
 
-from wirewitness import ending, fork
+from wirewitness import ending, fork, wire
 from wirewitness._clock import Deadline, monotonic
 from wirewitness._guard import fail_open
 from wirewitness._observe import OnSettle
@@ -23,17 +23,13 @@ from wirewitness.ledger import Ledger, Stage
 from wirewitness.outbox import lifetime
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady_ns
-from wirewitness.outbox.crew import Crew
-from wirewitness.outbox.desk import Desk, OnDrop, call_drop_hook, dropped, ending_of
-from wirewitness.outbox.inner import InnerSender
+from wirewitness.outbox.delivery import DeliveryLoop, OnDrop, SenderThreads, call_drop_hook, dropped, ending_of
+from wirewitness.outbox.dispatcher import DispatcherSender
 from wirewitness.outbox.intake import message_of, read
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.overflow import Overflow, Spill, SpillingSpool, policy
 from wirewitness.outbox.remains import Remains
-from wirewitness.outbox.sender import Sender
-from wirewitness.outbox.senders import HttpSender
 from wirewitness.outbox.spool import MemorySpool, Spool
-from wirewitness.outbox.watched import WatchedSender
 from wirewitness.telemetry import MeterProvider, TracerProvider
 from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
 
@@ -113,7 +109,8 @@ class Outbox:
         self.name = name
         self._overflow = policy(overflow)
         self.spool = _spool(spool, self._overflow)
-        self._carrier = _carrier(sender, workers)
+        self._sender = _sender(sender, workers)
+        wire.install()
         self._retry = RetryPolicy() if retry is None else retry
         self._breakers = Breakers() if breakers is None else breakers
         self._encode, self._on_drop, self._on_settle = _hooks(encode=encode, on_drop=on_drop, on_settle=on_settle)
@@ -147,16 +144,17 @@ class Outbox:
         self._begin()
 
     def _begin(self) -> None:
-        self._crew: Crew | None = None
-        self._watched: WatchedSender | None = None
+        self._threads: SenderThreads | None = None
         self._spool_started = False
-        self._desk = Desk(
+        self._loop = DeliveryLoop(
             name=self.name,
+            sender=self._sender,
             spool=self.spool,
             retry=self._retry,
             breakers=self._breakers,
             ledger=self.ledger,
             telemetry=self._telemetry,
+            evidence_timeout=self._evidence_timeout,
             on_drop=self._on_drop,
             on_settle=self._on_settle,
         )
@@ -205,14 +203,16 @@ class Outbox:
     def _queue(self, message: Message) -> bool:
         refused: Reason | None = None
         if self._state is _State.OPEN:
-            if self._crew is None:
+            if self._threads is None:
                 self._start()
+            else:
+                self._threads.ensure()
             refused = self._put(message)
         if self._state is not _State.OPEN and not message.id:
             refused = self._put_late(message)
         if refused is not None:
             self._dropped(message, refused)
-        self._desk.wakeup.ring()
+        self._loop.wakeup.ring()
         if self._was_closed:
             self._close_again()
         return True
@@ -256,7 +256,7 @@ class Outbox:
     def _dropped(self, message: Message, reason: Reason) -> None:
         settlement = message.last or dropped(reason)
         self.ledger.end(ending_of(settlement), stage=Stage.QUEUED)
-        self._desk.announce(message, settlement)
+        self._loop.announce(message, settlement)
         if self._on_drop is not None:
             call_drop_hook(self._on_drop, message, reason)
 
@@ -275,7 +275,7 @@ class Outbox:
                 ending.watch()
                 self._telemetry.expect_more()
                 self._start_spool()
-                self._start_crew()
+                self._start_threads()
             finally:
                 self._starting = False
 
@@ -286,19 +286,11 @@ class Outbox:
             self.ledger.queue(max(0, self.spool.start() - self._left.kept))
             self._left = Remains()
 
-    def _start_crew(self) -> None:
-        if self._crew is None:
-            self._crew = Crew(self.name, self._sender(), self._desk)
-            # At interpreter shutdown none can be started: then close() sends in its own thread.
-            with contextlib.suppress(RuntimeError):
-                self._crew.start()
-
-    def _sender(self) -> Sender:
-        if isinstance(self._carrier, (HttpSender, InnerSender)):
-            self._watched = WatchedSender(self.name, self._carrier, self._telemetry, self._evidence_timeout)
-            return self._watched
-        sender: Sender = self._carrier
-        return sender
+    def _start_threads(self) -> None:
+        # At interpreter shutdown none can be started: then close() sends in its own thread.
+        if self._threads is None:
+            self._threads = SenderThreads(self.name, self._sender.threads, self._loop)
+        self._threads.ensure()
 
     def gauges(self) -> Gauges:
         """
@@ -326,7 +318,8 @@ class Outbox:
         # What cannot be delivered in time is at least on disk then, if the spool has one.
         self.spool.sync(deadline.left)
         while self.spool.stats().size and deadline.nap(_POLL):
-            pass
+            if self._threads is not None:
+                self._threads.ensure()
         return self._remains()
 
     def drain(self, timeout: float) -> None:
@@ -336,8 +329,8 @@ class Outbox:
         Args:
             timeout: Seconds to wait at most.
         """
-        crew = self._crew
-        if crew is not None and crew.running:
+        threads = self._threads
+        if threads is not None and threads.running:
             self.flush(timeout)
 
     def _remains(self, lost: int = 0) -> Remains:
@@ -374,12 +367,11 @@ class Outbox:
                 pass
             return self._left if self._state is _State.CLOSED else self._remains()
         try:
-            if self._crew is not None and not self._crew.running:
-                self._desk.drain(timeout)
-                self._crew.run_here()
+            if self._threads is not None and not self._threads.running:
+                self._loop.drain(timeout)
+                self._threads.run_here()
             self.flush(deadline.left)
-            if self._watched is not None:
-                self._watched.give_up()
+            self._loop.give_up_waiting()
         finally:
             # Whatever came in between, such as Ctrl-C: threads and files are let go.
             remains = self._let_go(deadline)
@@ -387,15 +379,15 @@ class Outbox:
 
     def _let_go(self, deadline: Deadline) -> Remains:
         flushed_ns = steady_ns()
-        self._desk.stop()
-        if self._crew is not None:
-            self._crew.join(max(1.0, deadline.left))
+        self._loop.stop()
+        if self._threads is not None:
+            self._threads.join(max(1.0, deadline.left))
         before = self._remains()
         with self._lock:
             given_back = self.spool.close()
             late = [message for message in given_back if message.accepted_ns >= flushed_ns]
-            lost = self._desk.lose(message for message in given_back if message.accepted_ns < flushed_ns)
-            self._desk.keep()
+            lost = self._loop.lose(message for message in given_back if message.accepted_ns < flushed_ns)
+            self._loop.keep()
             # What closing a spool does not give back, it has written.
             kept = max(0, before.remaining - lost - len(late))
             left = self._left = Remains(kept, before.why, kept, lost, before.dead)
@@ -426,10 +418,10 @@ def _spool(given: Spool | None, overflow: Overflow) -> Spool:
     return SpillingSpool(first, overflow.to) if isinstance(overflow, Spill) else first
 
 
-def _carrier(given: Any, workers: int) -> Any:
-    if isinstance(given, HttpSender) or (hasattr(given, "run") and hasattr(given, "threads")):
+def _sender(given: Any, workers: int) -> Any:
+    if hasattr(given, "threads") and (callable(getattr(given, "send", None)) or callable(getattr(given, "run", None))):
         return given
-    return InnerSender(given, threads=workers)
+    return DispatcherSender(given, threads=workers)
 
 
 def _hooks(**hooks: Any) -> list[Any]:

@@ -1,5 +1,8 @@
 """
-Who carries messages: the protocol between an Outbox and its senders.
+What sends messages for an Outbox, and what it says of an attempt.
+
+A sender of your own is an object with ``threads`` and ``send``, see :class:`Sender`; docs/outbox.md has one in thirty lines. One
+that sends many messages at once from a single thread, as libcurl does, implements :class:`MultiplexingSender` in its place.
 """
 
 from __future__ import annotations
@@ -12,9 +15,57 @@ from wirewitness.core.settlement import Settlement
 from wirewitness.outbox.message import Message
 
 
+class Answer(NamedTuple):
+    """
+    The final response that a sender holds in its hands.
+
+    Attributes:
+        status: Its status code.
+        retry_after: Its ``Retry-After`` field as received, or None.
+    """
+
+    status: int
+    retry_after: str | None = None
+
+
+class Unsendable(Exception):  # noqa: N818 -- it says what the message is
+    """
+    A sender can't send this message as the bytes that were accepted. It becomes a dead letter, and nothing is sent.
+    """
+
+
+class Sender(Protocol):
+    """
+    Sends one message after the other, in each of several threads.
+
+    Attributes:
+        threads: How many threads send, each one message at a time.
+    """
+
+    @property
+    def threads(self) -> int:
+        """How many threads send, each one message at a time."""
+        ...
+
+    def send(self, message: Message) -> Answer | None:
+        """
+        Make one attempt at a message: one request, with exactly ``message.content``, no retry, no redirect.
+
+        It is called in several threads at once, and after a fork in the child, where it must not use the parent's connections.
+
+        Returns:
+            The response, if the sender has one; None where only the tap on the wire can tell.
+
+        Raises:
+            Unsendable: If it can't send these very bytes.
+            BaseException: Whatever else ended the attempt. The Outbox judges it, and goes on.
+        """
+        ...
+
+
 class Attempt(NamedTuple):
     """
-    One attempt at a message, judged from the wire.
+    One attempt at a message, and how it ended.
 
     Attributes:
         message: What was to be sent.
@@ -38,18 +89,19 @@ class Attempt(NamedTuple):
     dispatch: Dispatch | None = None
 
 
-class Desk(Protocol):
+class Lane(Protocol):
     """
-    The Outbox's side, where senders fetch messages and report. Thread-safe.
+    Where a multiplexing sender gets its messages, and reports. Thread-safe.
     """
 
     @property
     def recording(self) -> bool:
         """Whether every attempt's record is wanted, a plain success's too."""
+        ...
 
     def take(self, most: int, timeout: float | None) -> list[Message] | None:
         """
-        Messages to be sent now, each to be reported by :meth:`done` exactly once.
+        Lease messages to be sent now, each to be reported by :meth:`done` exactly once.
 
         Args:
             most: How many at most.
@@ -58,27 +110,31 @@ class Desk(Protocol):
         Returns:
             At least one; none where ``timeout`` is over; None where the sender is to finish what it has, and return.
         """
+        ...
 
     def done(self, attempts: Sequence[Attempt]) -> None:
         """
         Report what became of messages. Never raises.
         """
+        ...
 
 
-class Sender(Protocol):
+class MultiplexingSender(Protocol):
     """
-    Carries messages. It makes one attempt a message and no retry of its own, and follows no redirect.
+    Sends many messages at once, each in one attempt, without a retry or a redirect of its own.
 
     Attributes:
-        threads: How many threads are to call :meth:`run`.
+        threads: How many threads call :meth:`run`.
     """
 
     @property
     def threads(self) -> int:
-        """How many threads are to call :meth:`run`."""
+        """How many threads call :meth:`run`."""
+        ...
 
-    def run(self, desk: Desk) -> None:
+    def run(self, lane: Lane) -> None:
         """
-        Carry messages from ``desk.take`` to ``desk.done`` until the former returns None. Called once in each thread, and
+        Carry messages from ``lane.take`` to ``lane.done`` until the former returns None. Called once in each thread, and
         again in a forked child, in which nothing of the parent's connections may be used.
         """
+        ...

@@ -5,9 +5,7 @@ The sender that needs nothing but requests.
 from __future__ import annotations
 
 import os
-
-from collections.abc import Callable
-from typing import Any
+import threading
 
 import requests
 
@@ -15,8 +13,8 @@ from requests.utils import get_environ_proxies
 
 from wirewitness._version import __version__
 from wirewitness.core.limits import positive, seconds
-from wirewitness.outbox.message import Message, Origin
-from wirewitness.outbox.watched import Prepared
+from wirewitness.outbox.message import Message
+from wirewitness.outbox.sender import Answer
 
 
 class HttpSender:
@@ -39,40 +37,40 @@ class HttpSender:
         self.threads = positive("threads", threads)
         self._timeout = seconds("timeout", timeout)
         self._verify = _trusted() if verify is None else verify
+        self._local = threading.local()
 
-    def call(self) -> Callable[[Message], Prepared]:
+    def send(self, message: Message) -> Answer:
         """
-        A thread's own session.
+        Make one request, and read its answer's head.
+
+        Raises:
+            requests.RequestException: If there is no answer.
         """
-        session = requests.Session()
-        # The environment is read below, without the .netrc that would add a credential to somebody's payload.
-        session.trust_env = False
-        session.headers["User-Agent"] = f"wirewitness/{__version__}"
-        proxies: dict[Origin | None, Any] = {}
-
-        def prepare(message: Message) -> Prepared:
-            origin = message.origin
-            if origin not in proxies:
-                proxies[origin] = get_environ_proxies(message.url)
-            return lambda: self._send(session, message, proxies[origin])
-
-        return prepare
-
-    def _send(self, session: requests.Session, message: Message, proxies: Any) -> None:
-        response = session.request(
+        # Each thread has connections of its own, and a forked child none of its parent's.
+        local = self._local
+        if getattr(local, "pid", None) != os.getpid():
+            local.pid, local.session, local.proxies = os.getpid(), requests.Session(), {}
+            # The environment is read below, without the .netrc that would add a credential to somebody's payload.
+            local.session.trust_env = False
+            local.session.headers["User-Agent"] = f"wirewitness/{__version__}"
+        origin = message.origin
+        if origin not in local.proxies:
+            local.proxies[origin] = get_environ_proxies(message.url)
+        response = local.session.request(
             message.method,
             message.target,
             data=message.content,
             headers=dict(message.headers),
             timeout=self._timeout,
             allow_redirects=False,
-            proxies=proxies,
+            proxies=local.proxies[origin],
             verify=self._verify,
             stream=True,
         )
         with response:
             # Where this is all of it, the connection can be used again; what it says nobody asks for.
             response.raw.read(_MOST_READ)
+        return Answer(response.status_code, response.headers.get("Retry-After"))
 
 
 _MOST_READ = 1 << 16

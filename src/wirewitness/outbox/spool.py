@@ -188,11 +188,14 @@ class _Line:
     Attributes:
         back: A heap, by id, of those that were put back: each is older than any of the others.
         fresh: Those that nobody has had yet, in their order.
+        fresh_next: Whose turn it is, where there are both. Those that have failed before must not keep the others waiting,
+            nor the other way round.
     """
 
-    __slots__ = ("back", "fresh")
+    __slots__ = ("back", "fresh", "fresh_next")
 
     def __init__(self) -> None:
+        self.fresh_next = False
         self.back: list[tuple[int, Message]] = []
         self.fresh: deque[Message] = deque()
 
@@ -208,6 +211,9 @@ class _Line:
 
     def move(self, most: int, to: list[Message]) -> None:
         back, fresh = self.back, self.fresh
+        while len(to) < most and fresh and back and back[0][1].attempts:
+            self.fresh_next = not self.fresh_next
+            to.append(heapq.heappop(back)[1] if self.fresh_next else fresh.popleft())
         while len(to) < most and back:
             to.append(heapq.heappop(back)[1])
         while len(to) < most and fresh:

@@ -53,6 +53,14 @@ class Wakeup:
         if rings is not None and self._waiting > rings.qsize() and not self._watch.locked():
             rings.put(None)
 
+    def wake_another(self) -> None:
+        """
+        Wake a thread that waits, from one that is awake and has found work: there may be more.
+        """
+        rings = self._rings
+        if rings is not None and self._waiting > rings.qsize():
+            rings.put(None)
+
     def ring_all(self) -> None:
         """
         Wake every thread that waits.

@@ -15,10 +15,10 @@ from wirewitness.adapters import METHODS, binds
 from wirewitness.core.limits import positive
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import Form, Message
-from wirewitness.outbox.watched import Prepared, Unfaithful
+from wirewitness.outbox.sender import Unsendable
 
 
-class InnerSender:
+class DispatcherSender:
     """
     Gives messages to a dispatcher of any shape.
 
@@ -33,30 +33,21 @@ class InnerSender:
 
     def __init__(self, inner: Any, *, threads: int = 1) -> None:
         self.threads = positive("threads", threads)
-        function = _function_of(inner)
-        self._prepare = _with_event(function) if _takes_event(function) else _with_three(function)
+        self._function = _function_of(inner)
+        self._with_event = _takes_event(self._function)
 
-    def call(self) -> Callable[[Message], Prepared]:
+    def send(self, message: Message) -> None:
         """
-        Every thread calls the same dispatcher.
+        Call the dispatcher. What it returns says nothing: the tap on the wire tells what it did.
+
+        Raises:
+            Unsendable: If it can't be given a value that it would encode as the payload's bytes.
+            BaseException: Whatever the dispatcher raises.
         """
-        return self._prepare
-
-
-def _with_event(function: Callable[..., Any]) -> Callable[[Message], Prepared]:
-    def prepare(message: Message) -> Prepared:
-        event = Event(message)
-        return lambda: function(event)
-
-    return prepare
-
-
-def _with_three(function: Callable[..., Any]) -> Callable[[Message], Prepared]:
-    def prepare(message: Message) -> Prepared:
-        params = params_of(message)
-        return lambda: function(message.method, message.url, params)
-
-    return prepare
+        if self._with_event:
+            self._function(Event(message))
+        else:
+            self._function(message.method, message.url, params_of(message))
 
 
 def _function_of(given: Any) -> Callable[..., Any]:
@@ -122,7 +113,7 @@ def params_of(message: Message) -> Any:
     The parameters from which an inner dispatcher makes the payload's bytes again.
 
     Raises:
-        Unfaithful: If a decoded value would be encoded as other bytes: duplicate keys, or another encoder's bytes.
+        Unsendable: If a decoded value would be encoded as other bytes: duplicate keys, or another encoder's bytes.
     """
     if message.form is Form.TEXT:
         return message.body.decode("utf-8")
@@ -136,8 +127,8 @@ def params_of(message: Message) -> Any:
         if json.dumps(value).encode() == message.body:
             return value
     except ValueError as error:
-        raise Unfaithful from error
-    raise Unfaithful
+        raise Unsendable from error
+    raise Unsendable
 
 
 def _as_mapping(query: str) -> dict[str, list[str]]:
