@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wirewitness.core.exchange import REDACTED, Exchange, address_of, redact_query, redact_target, resolve
+from wirewitness.core.exchange import (
+    REDACTED,
+    Exchange,
+    address_of,
+    normal_address,
+    redact_query,
+    redact_target,
+    resolve,
+)
 
 
 # No value of theirs can stand in a repr or URL for another reason.
@@ -154,3 +162,35 @@ def test_a_location_is_resolved_against_where_the_request_went(location, where):
 )
 def test_a_target_is_shown_without_what_it_tells_in_confidence(target, shown):
     assert redact_target(target) == shown
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("http://[0:0:0:0:0:0:0:1]/a", "http://[::1]/a"),
+        ("https://b\xfccher.example/a", "https://xn--bcher-kva.example/a"),
+        ("http://h/\xe9 x", "http://h/%c3%A9%20x"),
+        ("http://h/%7euser/a", "http://h/~user/a"),
+        ("http://h", "http://h/"),
+        ("http://h/a/b/..", "http://h/a/"),
+        ("http://h/a/.", "http://h/a/"),
+        ("http://h/../../a", "http://h/a"),
+        ("http://h/..", "http://h/"),
+        ("http://h/%", "http://h/%"),
+    ],
+)
+def test_spellings_of_one_address_are_equal(one, other):
+    assert address_of(one) == address_of(other) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("http://h/a//b", "http://h/a/b"), ("http://h/a%2Fb", "http://h/a/b"), ("http://h/a/", "http://h/a")],
+)
+def test_addresses_that_may_be_two_are_not_equal(one, other):
+    assert address_of(one) != address_of(other)
+
+
+@pytest.mark.parametrize("host", ["fe80::1%eth0", "not:an:address", "\xfc" * 70, "h" * 300])
+def test_a_host_that_has_no_normal_form_keeps_its_own(host):
+    assert normal_address("http", host.upper(), 80, "*") == ("http", host, 80, "*")

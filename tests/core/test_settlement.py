@@ -717,14 +717,14 @@ cases = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(cases)
 def test_every_judgement_has_one_of_its_outcomes_reasons(case):
     settlement = judge(**case)
     assert settlement.reason in REASONS[settlement.outcome]
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(cases)
 def test_nothing_is_claimed_that_no_exchange_shows(case):
     settlement = judge(**case)
@@ -738,7 +738,7 @@ def test_nothing_is_claimed_that_no_exchange_shows(case):
     assert settlement.evidence in {Evidence.CALL, Evidence.SOCKET} or any(status is not None for status in statuses)
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(cases)
 def test_where_the_target_was_asked_without_redirects_only_that_counts(case):
     case["exchanges"] = [dataclasses.replace(each, location=None) for each in case["exchanges"]]
@@ -750,7 +750,7 @@ def test_where_the_target_was_asked_without_redirects_only_that_counts(case):
     assert one.reason in {other.reason, Reason.ELSEWHERE}
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(cases)
 def test_a_good_verdict_is_shown_by_an_exchange(case):
     settlement, payload = judge(**case), case["payload"]
@@ -759,14 +759,14 @@ def test_a_good_verdict_is_shown_by_an_exchange(case):
         assert (payload.body.decode() if payload.in_query else payload.body) in asked
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(cases)
 def test_an_offset_is_told_only_of_what_was_altered(case):
     settlement = judge(**case)
     assert settlement.offset is None or settlement.verdict is Verdict.ALTERED
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(cases)
 def test_the_order_of_evidence_is_that_of_what_was_seen(case):
     settlement = judge(**case)

@@ -465,7 +465,8 @@ def test_one_byte_changed_inserted_or_deleted_is_altered_at_the_first_difference
     inner.sends = EDITS[edit](at, byte)
     assume(not same_value(inner.sends, TAMPERED))
     sink.clear()
-    dispatch = one(inner, f"{sink.url}/echo-digest" if addressed else None, TAMPERED)
+    url = f"{sink.url}/echo-digest" if addressed else None
+    dispatch = one(inner, url, TAMPERED, receiver_origins=[sink.url])
     assert ending(dispatch) == (Outcome.DELIVERED, Verdict.ALTERED, Evidence.RECEIVER, Reason.BYTES_DIFFER)
     assert dispatch.offset == shared(TAMPERED, sink.requests[0].body)
     assert_agreement(sink, dispatch)

@@ -9,7 +9,9 @@ import http.client
 import itertools
 import json
 import queue
+import socket
 import threading
+import tracemalloc
 
 import pytest
 import requests
@@ -26,7 +28,9 @@ from seen import (
 )
 
 from wirewitness import Evidence, Outcome, Reason, Verdict, ledger_of, witness
+from wirewitness.conformance import Sink
 from wirewitness.testing import capture
+from wirewitness.wire.http_client import KEY
 
 
 DELIVERED = (Outcome.DELIVERED, Verdict.IDENTICAL, Evidence.RESPONSE, Reason.NONE)
@@ -430,3 +434,183 @@ def test_many_threads_and_payloads_are_each_settled_by_their_own_bytes(sink):
     assert [ending(dispatch) for dispatch in dispatches] == [DELIVERED] * 30
     assert all(dispatch.exchanges[0].body == dispatch.payload.body for dispatch in dispatches)
     assert {dispatch.payload.digest for dispatch in dispatches} == {received.digest for received in sink.requests}
+
+
+# Where matters.
+
+
+def elsewhere_is_no_evidence(sink, other, body):
+    with capture(timeout=0.2) as dispatches:
+        witness(Queued(9)).dispatch("POST", f"{sink.url}/v1/events", body)
+        by_requests("POST", f"{other.url}/v1/events", body)
+        by_requests("POST", f"{sink.url}/other", body)
+    assert [ending(dispatch) for dispatch in dispatches] == [NEVER]
+
+
+def test_the_same_two_bytes_posted_elsewhere_are_no_evidence(sink):
+    with Sink() as other:
+        elsewhere_is_no_evidence(sink, other, {})
+
+
+def test_a_copy_sent_elsewhere_by_the_application_is_no_evidence(sink):
+    with Sink() as other:
+        elsewhere_is_no_evidence(sink, other, {**unique(), "long": "x" * 40})
+
+
+def test_a_report_of_a_refused_event_makes_no_delivery_whatever_its_form(sink):
+    with Sink() as logs:
+
+        @witness
+        def dispatch_event(http_verb, url, params):
+            if by_requests(http_verb, url, params).status_code >= 300:
+                for report in ({"error": 503, "event": params}, params, {"text": json.dumps(params)}):
+                    by_requests("POST", f"{logs.url}/v1/events", report)
+
+        with capture() as dispatches:
+            dispatch_event("POST", f"{sink.url}/status/503", {**unique(), "long": "x" * 40})
+        assert len(logs.requests) == 3
+    (dispatch,) = dispatches
+    assert ending(dispatch) == (Outcome.REJECTED, Verdict.IDENTICAL, Evidence.RESPONSE, Reason.STATUS_5XX)
+    assert len(dispatch.exchanges) == 4
+
+
+def test_a_refused_audit_copy_and_a_masked_one_change_nothing(sink):
+    with Sink() as audit:
+
+        @witness
+        def dispatch_event(http_verb, url, params):
+            by_requests(http_verb, url, params)
+            by_requests("POST", f"{audit.url}/status/500", params)
+            by_requests("POST", f"{audit.url}/v1/events", {**params, "long": "***"})
+
+        with capture() as dispatches:
+            dispatch_event("POST", f"{sink.url}/v1/events", {**unique(), "long": "x" * 40})
+    assert [ending(dispatch) for dispatch in dispatches] == [DELIVERED]
+
+
+@pytest.mark.parametrize(
+    "spelling", ["{url}/v1/events#part", "{url}/v1/./events", "{url}/v1/%65vents?key=1", "HTTP{rest}/v1/events"]
+)
+def test_a_target_is_known_in_every_spelling(sink, threaded, spelling):
+    inner = threaded(lambda verb, url, params: by_http_client(verb, f"{sink.url}/v1/events", params))
+    inner.go.set()
+    with capture() as dispatches:
+        url = spelling.format(url=sink.url, rest=sink.url.removeprefix("http"))
+        witness(inner).dispatch("POST", url, unique())
+        assert dispatches.wait_for(1)
+    assert [ending(dispatch) for dispatch in dispatches] == [DELIVERED]
+
+
+def test_a_target_may_be_an_object_whose_text_is_the_url(sink):
+    class Url:
+        def __str__(self):
+            return f"{sink.url}/v1/events"
+
+    def relay(url, body):
+        by_requests("POST", f"{other.url}/v1/events", b"{}")
+
+    with Sink() as other, capture() as dispatches:
+        for url in (Url(), f"{sink.url}/v1/events".encode()):
+            witness(relay, payload="body", url="url", evidence_timeout=0.1)(url, b"{}")
+    assert {dispatch.target for dispatch in dispatches} == {("http", "127.0.0.1", sink.port, "/v1/events")}
+    assert {dispatch.outcome for dispatch in dispatches} == {Outcome.UNCONFIRMED}
+
+
+def test_a_url_that_cannot_be_read_is_no_target(sink):
+    class Broken:
+        def __str__(self):
+            raise ArithmeticError
+
+    with capture() as dispatches:
+        for url in (Broken(), object(), 5, b"\xff"):
+            witness(lambda url, body: by_requests("POST", f"{sink.url}/v1/events", body), payload="body", url="url")(
+                url, b"x" * 40
+            )
+    assert {dispatch.target for dispatch in dispatches} == {None}
+    assert {ending(dispatch) for dispatch in dispatches} == {DELIVERED}
+
+
+# What costs nothing.
+
+
+def recorded_bytes(sink, path, size):
+    """How many bytes are allocated at most while somebody uploads ``size`` bytes in pieces."""
+    pieces = (b"x" * 65536 for _ in range(size // 65536))
+    with contextlib.closing(http.client.HTTPConnection(sink.host, sink.port, timeout=PATIENCE)) as connection:
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Length", str(size))
+        connection.endheaders()
+        tracemalloc.start()
+        try:
+            for piece in pieces:
+                connection.send(piece)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("path", "most"), [("/upload", 1 << 20), ("/v1/events", 6 << 20)])
+def test_an_upload_by_other_code_is_not_kept_because_a_small_event_waits(path, most):
+    with Swallowing() as server, capture(timeout=0.0):
+        witness(Queued(9)).dispatch("POST", f"http://127.0.0.1:{server.port}/v1/events", unique())
+        assert recorded_bytes(server, path, 32 << 20) < most
+
+
+class Swallowing:
+    """A server that reads and forgets."""
+
+    host = "127.0.0.1"
+
+    def __enter__(self):
+        self._listener = socket.create_server((self.host, 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def _run(self):
+        client, _ = self._listener.accept()
+        with client:
+            buffer = bytearray(1 << 16)
+            while client.recv_into(buffer):
+                pass
+
+    def __exit__(self, *_):
+        self._thread.join()
+        self._listener.close()
+
+
+def test_a_request_that_nobody_waits_for_is_not_recorded_at_all(sink):
+    with capture(timeout=0.0), contextlib.closing(http.client.HTTPConnection(sink.host, sink.port)) as connection:
+        witness(Queued(9)).dispatch("POST", f"{sink.url}/v1/events", unique())
+        connection.request("POST", "/other", b"x")
+        assert getattr(connection, KEY) is None
+        connection.getresponse().read()
+        connection.request("POST", "/v1/events", b"x")
+        assert getattr(connection, KEY) is not None
+        connection.getresponse().read()
+
+
+def test_an_interim_answer_is_no_final_one():
+    answers = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        client, _ = listener.accept()
+        with client:
+            client.recv(65536)
+            client.sendall(answers)
+            client.recv(65536)
+
+    def inner(http_verb, url, params):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1])) as connection:
+            connection.request(http_verb, "/v1/events", json.dumps(params))
+            assert connection.getresponse().status == 103
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with listener, capture(timeout=0.1) as dispatches:
+        witness(inner)("POST", f"http://127.0.0.1:{listener.getsockname()[1]}/v1/events", unique())
+        thread.join()
+    (dispatch,) = dispatches
+    assert ending(dispatch) == (Outcome.UNCONFIRMED, Verdict.IDENTICAL, Evidence.RESPONSE, Reason.RESPONSE_UNREAD)

@@ -292,18 +292,17 @@ def _places(body: bytes, payload: bytes, beside: re.Pattern[bytes]) -> Iterator[
     own_before, own_after = beside.match(payload), beside.match(payload[-1:])
     allowed = 4 * len(body) + _ALLOWANCE
     start = body.find(payload)
-    while start >= 0:
+    while start >= 0 and allowed >= 0:
         end = start + len(payload)
         before = own_before or start == 0 or beside.match(body, start - 1)
         if before and (own_after or end == len(body) or beside.match(body, end)):
             yield start, end
         allowed -= len(payload) + _COST_OF_A_PLACE
-        if allowed < 0:
-            yield None
-            return
         # Where nothing fits before it, the next that can begins behind the next delimiter.
         begins = start if before else _end_of_next(beside, body, start)
         start = body.find(payload, begins + 1) if begins >= 0 else -1
+    if start >= 0:
+        yield None
 
 
 _COST_OF_A_PLACE = 64
