@@ -313,14 +313,20 @@ def test_a_coding_that_is_not_known_is_unobserved(coding):
 
 
 @pytest.mark.parametrize(
-    "sent", [gzip.compress(EVENT)[:-1], gzip.compress(EVENT)[:20], b"no gzip", gzip.compress(EVENT)[:-8] + b"\0" * 8]
+    "sent",
+    [
+        gzip.compress(EVENT, mtime=0)[:-1],
+        gzip.compress(EVENT, mtime=0)[:20],
+        b"no gzip",
+        gzip.compress(EVENT, mtime=0)[:-8] + b"\0" * 8,
+    ],
 )
 def test_broken_compression_is_unobserved(sent):
     assert verdict(EVENT, sent, "gzip") is Verdict.UNOBSERVED
 
 
 @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-@pytest.mark.parametrize("more", [b"x", b"\0", gzip.compress(b"more")])
+@pytest.mark.parametrize("more", [b"x", b"\0", gzip.compress(b"more", mtime=0)])
 def test_bytes_behind_the_compressed_payload_are_unobserved_for_a_receiver_may_read_them(coding, compress, more):
     assert verdict(EVENT, compress(EVENT) + more, coding) is Verdict.UNOBSERVED
 
