@@ -378,7 +378,10 @@ class _Conversation:
     def _respond(self, status: int, fields: Fields, *, close: bool) -> None:
         length = () if status in _WITHOUT_CONTENT else (("Content-Length", "0"),)
         closing = (("Connection", "close"),) if close else ()
-        encoded = [(name, value.encode("latin-1", "replace")) for name, value in (*fields, *length, *closing)]
+        encoded = [
+            (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
+            for name, value in (*fields, *length, *closing)
+        ]
         head = self._http.send(h11.Response(status_code=status, headers=encoded)) or b""
         # After a 2xx to CONNECT what comes next is no HTTP (RFC 9110 section 9.3.6).
         switched = self._http.our_state is h11.SWITCHED_PROTOCOL

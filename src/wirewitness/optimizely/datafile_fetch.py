@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
@@ -199,7 +200,7 @@ def may_follow(url: str, target: str) -> bool:
     return there.hostname == here.hostname and (there.scheme == "https" or ports[0] == ports[1])
 
 
-class _Bearer(requests.auth.AuthBase):
+class _Bearer(AuthBase):
     # As `auth` and no header of the session: else a netrc entry for the host would go before it.
     def __init__(self, token: str) -> None:
         self._token = token

@@ -116,7 +116,7 @@ class Parser:
             raise Rejected(Fault.NOT_DATAFILE)
 
     def _shown(self, config: ProjectConfig) -> OptimizelyConfig:
-        arguments = (config, self._logger) if _TAKES_LOGGER else (config,)
+        arguments: tuple[Any, ...] = (config, self._logger) if _TAKES_LOGGER else (config,)
         shown = OptimizelyConfigService(*arguments).get_config()
         if shown is None:
             raise Rejected(Fault.NOT_DATAFILE)

@@ -137,5 +137,7 @@ def _outcomes(config: Any, flag: Any) -> Iterator[tuple[str | None, str | None]]
     yield None, None
     rules = [config.experiment_id_map.get(number) for number in flag.experimentIds]
     for rule in (*rules, *_deliveries(config, flag)):
-        for variation in rule.variations if rule is not None else ():
+        if rule is None:
+            continue
+        for variation in rule.variations:
             yield variation["key"] if isinstance(variation, dict) else variation.key, rule.key

@@ -222,7 +222,8 @@ def failure_of(told: Transferred) -> tuple[str, Reason]:
 def _asked(url: bytes) -> tuple[str, str, int, str, str]:
     text = url.decode("ascii")
     address: Address = address_of(text) or ("", "", 0, "")
-    return (*address, urlsplit(text).query)
+    scheme, host, port, path = address
+    return scheme, host, port, path, urlsplit(text).query
 
 
 def _content(message: Message, told: Transferred) -> Content:

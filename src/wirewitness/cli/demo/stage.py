@@ -179,8 +179,9 @@ def _next(settled: SimpleQueue[Dispatch]) -> Dispatch | None:
 def _act(act: Act, caller: Caller) -> None:
     client = Optimizely(
         DATAFILE,
-        event_dispatcher=caller,
-        event_processor=ForwardingEventProcessor(caller),
+        # The SDK asks for its Protocol in a way that pyright does not follow.
+        event_dispatcher=caller,  # pyright: ignore[reportArgumentType]
+        event_processor=ForwardingEventProcessor(caller),  # pyright: ignore[reportArgumentType]
         settings=OptimizelySdkSettings(odp_disabled=True),
     )
     user = client.create_user_context(VISITOR, ATTRIBUTES)
