@@ -142,6 +142,7 @@ def test_the_collector_s_series_are_those_of_an_application_s_own_page(server, b
     assert counts(collected) == counts(page)
 
 
+@pytest.mark.may_skip_in_ci("Debian's Prometheus is 2.42; version 3 takes minutes to build")
 def test_prometheus_s_own_otlp_receiver_gives_the_same_series(server, by_page, by_receiver, eventually):
     page = eventually(lambda: settled(server, by_page, "applications"))
     received = eventually(lambda: settled(server, by_receiver))
