@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wirewitness.core.outcome import REASONS, Outcome, Reason, reason_of_status
-from wirewitness.core.retry import Action, Decision, RetryPolicy, decide, parse_retry_after
+from wirewitness.core.retry import Action, Decision, RetryPolicy, away, decide, parse_retry_after, says_something
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence, Verdict
 from wirewitness.errors import ConfigurationError
@@ -40,6 +40,31 @@ def after(outcome, reason=Reason.NONE, *, policy=None, **options):
 
 def rejected(status, **options):
     return after(Outcome.REJECTED, reason_of_status(status), status=status, **options)
+
+
+# What an attempt says of the message.
+
+
+@pytest.mark.parametrize(
+    ("outcome", "evidence", "reason", "exchanges", "is_away"),
+    [
+        (Outcome.FAILED, Evidence.CALL, Reason.REFUSED, 1, True),
+        (Outcome.FAILED, Evidence.CALL, Reason.TIMEOUT, 1, True),
+        (Outcome.FAILED, Evidence.CALL, Reason.TLS, 1, True),
+        # Nobody saw the request: its bytes may have left before it timed out.
+        (Outcome.FAILED, Evidence.CALL, Reason.TIMEOUT, 0, False),
+        (Outcome.FAILED, Evidence.CALL, Reason.DNS, 0, True),
+        # A field that can't be sent, in a request that was begun or in none.
+        (Outcome.FAILED, Evidence.CALL, Reason.ERROR, 1, False),
+        (Outcome.FAILED, Evidence.CALL, Reason.ERROR, 0, False),
+        (Outcome.FAILED, Evidence.SOCKET, Reason.RESET, 1, False),
+        (Outcome.UNCONFIRMED, Evidence.CALL, Reason.NO_EVIDENCE, 0, False),
+    ],
+)
+def test_a_server_is_away_where_it_could_not_be_reached_and_no_byte_left(outcome, evidence, reason, exchanges, is_away):
+    ended = Settlement(outcome, Verdict.UNOBSERVED, evidence, reason)
+    assert away(ended, exchanges) is is_away
+    assert says_something(ended, None, exchanges) is not is_away
 
 
 # What ends here.

@@ -11,6 +11,7 @@ import json
 import re
 import threading
 import time
+import urllib.request
 
 from collections import Counter
 from dataclasses import replace
@@ -28,7 +29,7 @@ from wirewitness.outbox import Answer, Breakers, HttpSender, MemorySpool, Outbox
 
 class Endpoint:
     """
-    A server that answers what ``answer(body)`` says: a status code and header fields.
+    A server that answers what ``answer(body)`` says: a status code and header fields; 0 for a connection that ends.
     """
 
     def __init__(self, answer):
@@ -44,6 +45,9 @@ class Endpoint:
                 owner.bodies.append(body)
                 owner.times.append(time.monotonic())
                 status, fields = answer(body)
+                if not status:
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 for name, value in {"Content-Length": "0", **fields}.items():
                     self.send_header(name, value)
@@ -104,6 +108,29 @@ def test_a_poison_payload_blocks_no_other(make, endpoint, poisoned):
         outbox("POST", server.url, {"good": number})
     until(lambda: outbox.ledger.book().count(Outcome.DELIVERED) == 20)
     assert {body_of(good=number) for number in range(20)} <= set(server.bodies)
+
+
+def test_a_payload_that_breaks_its_connection_blocks_no_other(make, endpoint):
+    server = endpoint(lambda body: (0, {}) if b"poison" in body else (204, {}))
+    # A circuit that opened would stay open for longer than this test waits.
+    outbox = make(retry=RetryPolicy(base=0.01, ceiling=0.02), breakers=Breakers(cooldown=300.0, ceiling=300.0))
+    outbox("POST", server.url, {"poison": 1})
+    until(lambda: len(server.bodies) > 12)
+    outbox("POST", server.url, {"good": 1})
+    until(lambda: outbox.ledger.book().count(Outcome.DELIVERED) == 1)
+    assert outbox.gauges().circuit_state == 0
+
+
+def test_a_header_that_cannot_be_sent_says_nothing_of_its_server(make, sink):
+    def send(event):
+        # http.client has begun the request when it refuses the field, and no byte has left.
+        fields = {"X-Note": event.params["note"]}
+        urllib.request.urlopen(urllib.request.Request(event.url, b"{}", fields), timeout=5).close()
+
+    outbox = make(send, retry=replace(FAST, attempts=8), breakers=Breakers(cooldown=300.0, ceiling=300.0))
+    outbox("POST", f"{sink.url}/v1/events", {"note": "a\nb"})
+    assert outbox.flush(30.0).dead == 1
+    assert outbox.gauges().circuit_state == 0
 
 
 def test_what_could_not_be_sent_says_nothing_of_its_server(make, sink):

@@ -157,8 +157,24 @@ def says_something(settlement: Settlement, status: int | None, exchanges: int) -
     """
     if status is not None:
         return status not in _NOT_ABOUT_THE_REQUEST
-    nothing_left = settlement.outcome is Outcome.FAILED and settlement.evidence is Evidence.CALL
-    return not (nothing_left and exchanges)
+    return not away(settlement, exchanges)
+
+
+_UNREACHED: Final = frozenset({Reason.DNS, Reason.PROXY, Reason.REFUSED, Reason.RESET, Reason.TIMEOUT, Reason.TLS})
+_UNREACHED_BEYOND_DOUBT: Final = frozenset({Reason.DNS, Reason.REFUSED})
+
+
+def away(settlement: Settlement, exchanges: int) -> bool:
+    """
+    Whether an attempt ended because the server could not be reached: no byte left, and it was not for what the message is.
+
+    Args:
+        settlement: How it ended.
+        exchanges: HTTP requests made in it. Where none was seen, a timeout can be one after the bytes have left.
+    """
+    if settlement.outcome is not Outcome.FAILED or settlement.evidence is not Evidence.CALL:
+        return False
+    return settlement.reason in (_UNREACHED if exchanges else _UNREACHED_BEYOND_DOUBT)
 
 
 def decide(  # noqa: PLR0913 -- all that has a say

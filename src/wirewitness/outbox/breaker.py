@@ -28,8 +28,8 @@ class _Circuit:
     What is known of an origin that has failed of late.
 
     Attributes:
-        failures: How often in a row it gave no answer.
-        refused: The messages, by id, that it answered with a 5xx since its last success.
+        failures: How often in a row it could not be reached.
+        refused: The messages, by id, that it answered with a 5xx, or broke off at, since its last success.
         cooldown: Seconds that it's left alone for.
         until: When that is over, monotonic seconds; None while it's closed.
         probe_until: Until when a probe is waited for; None if there's none.
@@ -62,14 +62,15 @@ class Breakers:
     A circuit breaker for each origin that messages go to. Thread-safe; all times are monotonic seconds.
 
     An origin that fails ``failures`` times in a row is left alone for ``cooldown`` seconds. Then one message goes, as a
-    probe: where that succeeds, all others follow; where it gets no answer, the cooldown doubles. It does not where the answer is
-    a 5xx: that may be the messages' fault, and the next one may be a good one.
+    probe: where that succeeds, all others follow; where the origin can't be reached, the cooldown doubles. It does not where the
+    answer is a 5xx, or breaks off: that may be the messages' fault, and the next one may be a good one.
 
-    A message's fault is not its origin's. What could not be sent at all is never told to a breaker, a 5xx counts once per
-    message, and a probe is a message that has not failed yet, wherever there is one.
+    A message's fault is not its origin's. What could not be sent at all is never told to a breaker, a 5xx or a broken connection
+    counts once per message, and a probe is a message that has not failed yet, wherever there is one.
 
     Args:
-        failures: How many failures in a row open a circuit. A failure is no answer at all, or a 5xx to another message.
+        failures: How many failures in a row open a circuit. A failure is an origin that can't be reached, or a 5xx or
+            a broken connection for another message.
         cooldown: Seconds.
         ceiling: The longest cooldown, seconds.
         most: How many origins that fail are remembered. Those are forgotten first whose circuit is still closed, and of
@@ -145,7 +146,7 @@ class Breakers:
         Args:
             origin: Which.
             now: Monotonic seconds.
-            refused: The id of the message that it answered with a 5xx; None where it did not answer.
+            refused: The id of the message that it answered with a 5xx, or broke off at; None where it could not be reached.
         """
         with self._lock:
             circuit = self._circuits.get(origin) or self._add(origin)

@@ -28,7 +28,7 @@ from wirewitness._guard import INTERNAL_ERRORS, fail_open
 from wirewitness._observe import LISTENERS, OnSettle, tell
 from wirewitness.core.exchange import Exchange
 from wirewitness.core.outcome import Outcome, Reason, reason_of_status
-from wirewitness.core.retry import Action, Decision, RetryPolicy, decide, pause_asked, says_something
+from wirewitness.core.retry import Action, Decision, RetryPolicy, away, decide, pause_asked, says_something
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence, Verdict
 from wirewitness.evidence import EVIDENCE
@@ -441,7 +441,10 @@ class DeliveryLoop:
             self.breakers.failed(origin, now, refused=attempt.message.id)
             self.back_pressure.taken(origin)
         elif outcome is Outcome.FAILED:
-            if attempt.exchanges:
+            if attempt.settlement.evidence is not Evidence.CALL:
+                # What breaks off after bytes have left may be the message's fault, as a 5xx may be.
+                self.breakers.failed(origin, now, refused=attempt.message.id)
+            elif attempt.exchanges and away(attempt.settlement, attempt.exchanges):
                 self.breakers.failed(origin, now)
         else:
             # An unconfirmed one, too: a probe that nobody can see must not keep all others waiting forever.
