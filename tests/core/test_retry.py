@@ -327,3 +327,32 @@ def test_whole_numbers_are_seconds_too_and_equal_policies_are_one():
     policy = RetryPolicy(lifetime=60, base=1, ceiling=2, retry_after_ceiling=3, statuses=frozenset())
     assert policy == RetryPolicy(lifetime=60.0, base=1.0, ceiling=2.0, retry_after_ceiling=3.0, statuses=frozenset())
     assert len({policy, RetryPolicy()}) == 2
+
+
+# What counts against the attempts.
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_busy_or_absent_server_says_nothing_of_a_message(status):
+    assert not says_something(settlement(Outcome.REJECTED, reason_of_status(status)), status, 1)
+
+
+@pytest.mark.parametrize("status", [408, 425, 500, 501, 505, 599])
+def test_any_other_answer_says_something_of_a_message(status):
+    assert says_something(settlement(Outcome.REJECTED, reason_of_status(status)), status, 1)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "exchanges", "says"),
+    [(Evidence.CALL, 1, False), (Evidence.SOCKET, 1, True), (Evidence.CALL, 0, True)],
+    ids=["no byte left", "bytes left", "not even tried"],
+)
+def test_a_failure_says_something_of_a_message_unless_no_connection_came_about(evidence, exchanges, says):
+    failed = Settlement(Outcome.FAILED, Verdict.UNOBSERVED, evidence, Reason.TIMEOUT)
+    assert says_something(failed, None, exchanges) is says
+
+
+def test_only_the_answers_that_say_something_use_the_attempts_up():
+    policy = RetryPolicy(attempts=2)
+    assert rejected(500, policy=policy, attempts=9, answers=1).action is Action.RETRY
+    assert rejected(500, policy=policy, attempts=9, answers=2).action is Action.BURY
