@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hypothesis import HealthCheck, settings
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -126,6 +127,11 @@ def unmeasured(monkeypatch):
     and they would wait for it for ever.
     """
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+# Nothing here is timed: on a busy machine Hypothesis would take slow for wrong.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 class Seen:
