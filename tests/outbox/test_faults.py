@@ -240,9 +240,11 @@ assert remains.empty, remains
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "rounds", [5, pytest.param(50, marks=pytest.mark.slow("fifty processes, one after the other"))]
+)
 @pytest.mark.parametrize("durability", ["sync", "group"])
-def test_after_sigkill_at_any_point_what_was_accepted_is_delivered(sink, tmp_path, durability):
-    rounds = 50
+def test_after_sigkill_at_any_point_what_was_accepted_is_delivered(sink, tmp_path, durability, rounds):
     done = subprocess.run(
         [sys.executable, "-c", KILLED, f"{sink.url}/v1/events", tmp_path / "events.db", durability, str(rounds)],
         capture_output=True,
