@@ -5,9 +5,15 @@ The one boundary at which wirewitness's own faults end.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
+import json
 import logging
 import os
+import queue
+import signal
 import threading
+import time
 
 import pytest
 
@@ -164,3 +170,128 @@ def test_a_child_process_counts_from_zero_even_where_the_parent_held_the_lock():
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert _guard.INTERNAL_ERRORS.counts()["forked"] == 1
+
+
+class TimeUp(Exception):  # noqa: N818 -- as Celery's SoftTimeLimitExceeded
+    pass
+
+
+class Told(Exception):  # noqa: N818
+    def __init__(self):
+        super().__init__("with a message")
+
+
+@contextlib.contextmanager
+def handling(handler):
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def interrupted():
+    signal.raise_signal(signal.SIGUSR1)
+
+
+def plain(number, frame):
+    raise TimeUp
+
+
+def forgetful(number, frame):
+    del number, frame
+    raise TimeoutError
+
+
+class Method:
+    def handle(self, *_):
+        raise ValueError
+
+    def __call__(self, number, frame):
+        raise KeyError(number)
+
+
+HANDLERS = [
+    plain,
+    forgetful,
+    lambda *_: plain(1, 2),
+    Method().handle,
+    Method(),
+    functools.partial(lambda some, number, frame: failing(), 1),
+]
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_what_a_signal_handler_raises_passes_to_the_caller(errors, handler):
+    with handling(handler), pytest.raises((TimeUp, TimeoutError, ValueError, KeyError, Quoting)):
+        guarded(lambda: [interrupted() for _ in range(1)])()
+    assert errors.counts() == {"part": 0}
+
+
+def test_what_a_signal_handler_raises_passes_through_code_that_makes_another_exception_of_it(errors):
+    def converting():
+        try:
+            interrupted()
+        except ValueError as error:
+            raise Quoting from error
+
+    with handling(Method().handle), pytest.raises(ValueError):  # noqa: PT011 -- it has no text
+        guarded(converting)()
+    assert errors.counts() == {"part": 0}
+
+
+def test_what_the_caller_was_handling_already_is_not_raised_again(errors):
+    with handling(plain):
+        try:
+            interrupted()
+        except TimeUp:
+            assert guarded(failing)() is None
+    assert errors.counts() == {"part": 1}
+
+
+@pytest.mark.parametrize("kind", [TimeUp, TimeoutError, Told])
+def test_what_is_raised_into_a_thread_passes(errors, kind):
+    outcome = []
+    begun = threading.Event()
+
+    @fail_open("part")
+    def work():
+        begun.set()
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            sum(range(20))
+
+    def run():
+        try:
+            outcome.append(work())
+        except kind:
+            outcome.append(kind)
+
+    # Here it is code of wirewitness that is interrupted, and not of a user's.
+    work.__wrapped__.__globals__["__name__"], name = "wirewitness.part", __name__
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert begun.wait(20)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(kind))
+        thread.join(30)
+    finally:
+        globals()["__name__"] = name
+    assert outcome == [kind]
+    assert errors.counts() == {"part": 0}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        failing,
+        queue.SimpleQueue().get_nowait,
+        lambda: json.dumps(object()),
+        lambda: int("no number"),
+        lambda: {}["key"],
+        lambda: next(iter(())),
+    ],
+)
+def test_what_our_own_code_or_what_it_calls_raises_is_swallowed(errors, call):
+    assert guarded(call)() is None
+    assert errors.counts() == {"part": 1}

@@ -4,22 +4,25 @@ What witness() makes of a call: it is read, watched, counted, shown and told.
 
 from __future__ import annotations
 
+import contextlib
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from wirewitness import fork
 from wirewitness._current import Dispatch, current
-from wirewitness._guard import fail_open
+from wirewitness._guard import fail_open, report_or_raise
 from wirewitness.core.exchange import Origin
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import QUERY_METHODS, Encode, Payload, freeze, freeze_query
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
 from wirewitness.errors import IntegrityError, UnsupportedPayload
+from wirewitness.evidence import EVIDENCE
 from wirewitness.ledger import Ledger
 from wirewitness.typing import Adapter, Intent
-from wirewitness.watch import Watch
+from wirewitness.watch import GIVEN_UP, Watch
 
 
 if TYPE_CHECKING:
@@ -71,7 +74,6 @@ class Observer:
         self._telemetry = telemetry
         self._watch = Watch(telemetry, options.evidence_timeout, self._account, options.receivers)
 
-    @fail_open("witness")
     def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Dispatch | None:
         """
         A call comes in.
@@ -79,12 +81,23 @@ class Observer:
         Returns:
             The dispatch, now the current one; None where an outer witness counts this payload already.
         """
-        fork.check()
-        dispatch = self._read(args, kwargs, _outer()) or Dispatch(self._name, self._watch)
-        if _counted_by_outer(dispatch):
+        dispatch: Dispatch | None = None
+        try:
+            fork.check()
+            dispatch = self._read(args, kwargs, _outer()) or Dispatch(self._name, self._watch)
+            if _counted_by_outer(dispatch):
+                return None
+            self.ledger.accept(dispatch)
+            self._watch.begin(dispatch)
+        except BaseException as error:  # noqa: BLE001 -- passed on where it is not ours
+            # The inner call goes unseen, or is never made where it was interrupted: nobody has heard of this dispatch.
+            if dispatch is not None:
+                with contextlib.suppress(Exception):
+                    self.ledger.withdraw_dispatch(dispatch)
+                    self._watch.undo(dispatch)
+            with contextlib.suppress(RecursionError):
+                report_or_raise("witness", error)
             return None
-        self.ledger.accept(dispatch)
-        self._watch.begin(dispatch)
         return dispatch
 
     @fail_open("adapter")
@@ -121,19 +134,33 @@ class Observer:
         """
         if dispatch is None:
             return
-        settlement = self._watch.end(dispatch, error)
-        # Not in a guarded method: where the stack has run out, there's no more of it than opening needed.
         try:
+            settlement = self._watch.end(dispatch, error)
             if settlement is None:
                 self.ledger.await_evidence(dispatch)
             else:
                 self._account(dispatch, settlement)
-        except Exception:  # noqa: BLE001 -- whatever it was that failed is counted
-            return
+        except BaseException as raised:  # noqa: BLE001 -- passed on where it is not ours
+            # The stack has run out, or an exception from outside passes: the dispatch must not stay open.
+            self._close_by_force(dispatch)
+            try:  # noqa: SIM105 -- suppress() needs stack, too
+                report_or_raise("witness", raised)
+            except RecursionError:
+                pass
         if self._options.strict and error is None and dispatch.verdict is Verdict.ALTERED:
             at = "" if dispatch.offset is None else f", first at byte {dispatch.offset}"
             msg = f"{self._name} altered the payload: {dispatch.reason.value}{at}"
             raise IntegrityError(msg)
+
+    def _close_by_force(self, dispatch: Dispatch) -> None:
+        try:
+            if dispatch not in EVIDENCE.waiting() and dispatch.end(GIVEN_UP, ()):
+                EVIDENCE.discard(dispatch)
+            if dispatch.settlement is not None:
+                self.ledger.settle(dispatch, dispatch.settlement, 0)
+            self._watch.undo(dispatch)
+        except Exception:  # noqa: BLE001 -- whatever it was that failed is counted
+            return
 
     def _account(self, dispatch: Dispatch, settlement: Settlement) -> None:
         # A forked child closes what its parent opened, and has to leave that to the parent's book.

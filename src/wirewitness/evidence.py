@@ -18,7 +18,6 @@ What nobody waits for costs nothing: a request to an address that no dispatch ex
 from __future__ import annotations
 
 import threading
-import time
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from wirewitness import fork
+from wirewitness._clock import monotonic
 from wirewitness._current import CURRENT, Dispatch
 from wirewitness.core.exchange import Address
 from wirewitness.core.outcome import Reason
@@ -163,7 +163,7 @@ class EvidenceIndex:
         """
         Keep a dispatch whose inner call has returned for late evidence, and give up the oldest where that's too many.
         """
-        dispatch.deadline = time.monotonic() + seconds
+        dispatch.deadline = monotonic() + seconds
         with self._lock:
             self._waiting[dispatch] = None
             self._waiting_bytes += len(dispatch.body)
@@ -181,7 +181,7 @@ class EvidenceIndex:
         """
         Wait for this long from now on.
         """
-        dispatch.deadline = time.monotonic() + seconds
+        dispatch.deadline = monotonic() + seconds
 
     def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
         """
@@ -327,7 +327,6 @@ class _Sweeper:
 
     def __init__(self, index: EvidenceIndex) -> None:
         self._index = index
-        self._sooner = threading.Event()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._wake = 0.0
@@ -339,6 +338,8 @@ class _Sweeper:
         with self._lock:
             if self._thread is None:
                 self._wake = deadline
+                # Made when it is needed: by then a library such as gevent may have replaced it.
+                self._sooner = threading.Event()
                 thread = threading.Thread(target=self._run, name="wirewitness-sweeper", daemon=True)
                 thread.start()
                 self._thread = thread
@@ -349,9 +350,9 @@ class _Sweeper:
 
     def _run(self) -> None:
         while self._still_needed():
-            self._sooner.wait(max(self._SHORTEST_SLEEP, self._wake - time.monotonic()))
+            self._sooner.wait(max(self._SHORTEST_SLEEP, self._wake - monotonic()))
             self._sooner.clear()
-            now = time.monotonic()
+            now = monotonic()
             for dispatch in self._index.waiting():
                 if dispatch.deadline <= now:
                     self._index.give_up(dispatch, Reason.NO_EVIDENCE)

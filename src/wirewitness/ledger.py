@@ -93,10 +93,12 @@ class _Counts:
         self.open: dict[Dispatch, Stage] = {}
         self.stock = {Stage.QUEUED.value: 0, Stage.IN_FLIGHT.value: 0}
 
+    def cell(self, ending: Ending) -> list[int]:
+        # A cell, so that adding to it is one step: a signal handler that dispatches can come between any two.
+        return self._endings.get(ending) or self._endings.setdefault(ending, [0])
+
     def end(self, ending: Ending, number: int = 1) -> None:
-        # In a cell, so that adding is one step: a signal handler that dispatches can come between any two.
-        cell = self._endings.get(ending) or self._endings.setdefault(ending, [0])
-        cell[0] += number
+        self.cell(ending)[0] += number
 
     def endings(self) -> Iterator[tuple[Ending, int]]:
         return ((ending, cell[0]) for ending, cell in self._endings.items())
@@ -150,6 +152,15 @@ class Ledger:
             self._counts.accepted += 1
             self._counts.open[dispatch] = Stage.IN_FLIGHT
 
+    def withdraw_dispatch(self, dispatch: Dispatch) -> None:
+        """
+        A call was not taken after all: it was interrupted while it was being accepted.
+        """
+        with _lock:
+            if dispatch in self._counts.open:
+                self._counts.accepted -= 1
+                del self._counts.open[dispatch]
+
     def await_evidence(self, dispatch: Dispatch) -> None:
         """
         The inner call has returned without telling. Does nothing if it's settled by now.
@@ -173,19 +184,38 @@ class Ledger:
         ending = (settlement.outcome, settlement.reason, settlement.verdict)
         counts = self._counts
         with _lock:
-            if counts.open.pop(dispatch, None) is None:
+            cell = counts.cell(ending)
+            if dispatch not in counts.open:
                 return False
-            counts.end(ending)
+            # No call from here on, and so neither a signal handler nor an end of the stack in between.
+            del counts.open[dispatch]
+            cell[0] += 1
             counts.exchanges += exchanges
         return True
 
-    def queue(self, number: int = 1) -> None:
+    def queue(self, number: int = 1, counted: list[int] | None = None) -> None:
         """
         An Outbox took this many payloads: they are counted by number, and not by their dispatches.
+
+        Args:
+            number: How many.
+            counted: Gets the number appended as soon as it is counted, for whoever may be interrupted in the middle of this:
+                an exception can come out of here although the payloads are in the book.
         """
         with _lock:
+            # Between these lines there is no call, and so no place for a signal handler.
             self._counts.accepted += number
             self._counts.stock["queued"] += number
+            if counted is not None:
+                counted.append(number)
+
+    def withdraw(self) -> None:
+        """
+        A payload that was counted is not taken: its put was interrupted, and the caller knows.
+        """
+        with _lock:
+            self._counts.accepted -= 1
+            self._counts.stock["queued"] -= 1
 
     def claim(self, number: int) -> None:
         """
@@ -210,7 +240,15 @@ class Ledger:
         with _lock:
             self._counts.exchanges += number
 
-    def end(self, ending: Ending, number: int = 1, *, stage: Stage = Stage.IN_FLIGHT, exchanges: int = 0) -> None:
+    def end(
+        self,
+        ending: Ending,
+        number: int = 1,
+        *,
+        stage: Stage = Stage.IN_FLIGHT,
+        exchanges: int = 0,
+        counted: list[int] | None = None,
+    ) -> None:
         """
         Move payloads of an Outbox to their outcome.
 
@@ -219,11 +257,16 @@ class Ledger:
             number: How many.
             stage: Where they were: queued or in flight.
             exchanges: HTTP requests made for them in the last attempt.
+            counted: What :meth:`queue` was given; it is empty again as soon as the end is counted.
         """
+        where = stage.value
         with _lock:
-            self._counts.stock[stage.value] -= number
-            self._counts.end(ending, number)
+            cell = self._counts.cell(ending)
+            self._counts.stock[where] -= number
+            cell[0] += number
             self._counts.exchanges += exchanges
+            if counted is not None:
+                counted.clear()
 
     def book(self) -> Book:
         """

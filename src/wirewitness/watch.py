@@ -78,9 +78,20 @@ class Watch:
         self._shows.opened(dispatch)
         dispatch.token = CURRENT.set(dispatch)
 
+    def undo(self, dispatch: Dispatch) -> None:
+        """
+        Leave a dispatch whose beginning or end was interrupted: nothing leads to it any more.
+        """
+        dispatch.open = False
+        if dispatch.settlement is None and not dispatch.deadline:
+            EVIDENCE.discard(dispatch)
+        if CURRENT.get() is dispatch:
+            self._shows.closed(dispatch)
+            CURRENT.set(dispatch.parent)
+
     def end(self, dispatch: Dispatch, error: BaseException | None) -> Settlement | None:
         """
-        The inner call is over. Never raises.
+        The inner call is over. Raises only what is raised into the thread from outside.
 
         Args:
             dispatch: What :meth:`begin` was given.

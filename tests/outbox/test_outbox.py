@@ -5,6 +5,8 @@ The Outbox, end to end over loopback.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -514,3 +516,52 @@ def test_optimizelys_client_and_its_batch_event_processor_take_it(make, sink, mo
     visitors = [visitor["visitor_id"] for payload in payloads for visitor in payload["visitors"]]
     assert sorted(visitors) == ["ada", "edith", "grace"]
     assert counts(outbox) == {Outcome.DELIVERED: len(payloads)}
+
+
+INTERRUPTED = """
+import logging, random, signal, sys, threading, time
+from wirewitness.outbox import *
+# A handler of the logging module would swallow what interrupts it, as it always does.
+logging.disable()
+url, policy, kind, rounds, folder = sys.argv[1:]
+class TimeUp(Exception): pass
+def interrupt(*_): raise TimeUp
+signal.signal(signal.SIGALRM, interrupt)
+overflow = Block(0.05) if policy == "block" else policy
+spool = MemorySpool(most=20) if kind == "memory" else SqliteSpool(folder, durability=kind, most=20)
+outbox = Outbox(HttpSender(threads=2), spool=spool, overflow=overflow)
+returned = reached = 0
+rng = random.Random(7)
+for _ in range(int(rounds)):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0005, 0.006))
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            outbox("POST", url, {"n": returned})
+            returned += 1
+    except TimeUp:
+        reached += 1
+remains, book = outbox.flush(20), outbox.ledger.book()
+outbox.close(20)
+ends = outbox.ledger.book()
+# A put that was interrupted is taken or not: at most one more than returned for each time.
+print(reached, returned <= book.accepted <= returned + reached, book.closes, ends.closes, ends.open, remains.remaining)
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("kind", ["memory", "group", "sync"])
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "block"])
+def test_an_exception_of_a_signal_handler_reaches_the_caller_and_leaves_each_message_taken_or_not(
+    sink, tmp_path, policy, kind
+):
+    rounds = 40
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, f"{sink.url}/v1/events", policy, kind, str(rounds), f"{tmp_path}/spool/"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout.split() == [str(rounds), "True", "True", "True", "0", "0"], done.stderr

@@ -59,6 +59,10 @@ class Refresher:
             if self._thread is not None and self._thread.is_alive() and self._process == os.getpid():
                 return
             self._process = os.getpid()
+            # Made anew when a thread waits for it: by then a library such as gevent may have replaced it.
+            asked, self._wake = self._wake.is_set(), threading.Event()
+            if asked:
+                self._wake.set()
             self._thread = threading.Thread(target=self._run, name="wirewitness-datafile", daemon=True)
             self._thread.start()
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from wirewitness import ending, fork, wire
 from wirewitness._clock import Deadline, monotonic
-from wirewitness._guard import fail_open
+from wirewitness._guard import fail_open, raised_from_outside
 from wirewitness._observe import OnSettle
 from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Reason
@@ -137,6 +137,7 @@ class Outbox:
         self._state = _State.OPEN
         self._closer: int | None = None
         self._was_closed = False
+        self._interrupted = False
         self._closes_again = False
         self._left = Remains()
         self._starting = False
@@ -182,25 +183,36 @@ class Outbox:
 
     def _accept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         fork.check()
-        message = self._read(args, kwargs)
-        if not isinstance(message, Message):
-            self._drop_unread(message or Reason.UNREADABLE)
-            return
-        self.ledger.queue()
-        if not self._queue(message):
-            self._dropped(message, Reason.SPOOL_FAILED)
+        read = self._read(args, kwargs)
+        message, reason = read if read is not None else (_nothing(), Reason.UNREADABLE)
+        # One entry while the payload is in the book and has no end.
+        counted: list[int] = []
+        try:
+            self.ledger.queue(1, counted)
+            if reason is None and not self._queue(message, counted):
+                reason = Reason.SPOOL_FAILED
+            if reason is not None and counted and not message.id:
+                self._dropped(message, reason, counted)
+        except BaseException:
+            # Raised into the caller's thread from outside. Either the spool has the message, or nobody has heard of it.
+            self._interrupted = True
+            if counted and not message.id:
+                self.ledger.withdraw()
+            raise
 
     @fail_open("outbox")
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Message | Reason:
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Message, Reason | None]:
         try:
             message = message_of(*read(args, kwargs), self._encode)
         except UnsupportedPayload as unsupported:
-            return Reason(unsupported.reason)
+            if raised_from_outside(unsupported) is not None:
+                raise
+            return _nothing(), Reason(unsupported.reason)
         message.context = self._telemetry.caller()
-        return message
+        return message, None
 
     @fail_open("outbox")
-    def _queue(self, message: Message) -> bool:
+    def _queue(self, message: Message, counted: list[int]) -> bool:
         refused: Reason | None = None
         if self._state is _State.OPEN:
             if self._threads is None:
@@ -211,7 +223,7 @@ class Outbox:
         if self._state is not _State.OPEN and not message.id:
             refused = self._put_late(message)
         if refused is not None:
-            self._dropped(message, refused)
+            self._dropped(message, refused, counted)
         self._loop.wakeup.ring()
         if self._was_closed:
             self._close_again()
@@ -253,17 +265,13 @@ class Outbox:
         overflow: Overflow = self._overflow
         return overflow(self.spool, message, lambda oldest: self._dropped(oldest, Reason.QUEUE_FULL))
 
-    def _dropped(self, message: Message, reason: Reason) -> None:
+    @fail_open("outbox")
+    def _dropped(self, message: Message, reason: Reason, counted: list[int] | None = None) -> None:
         settlement = message.last or dropped(reason)
-        self.ledger.end(ending_of(settlement), stage=Stage.QUEUED)
+        self.ledger.end(ending_of(settlement), stage=Stage.QUEUED, counted=counted)
         self._loop.announce(message, settlement)
         if self._on_drop is not None:
             call_drop_hook(self._on_drop, message, reason)
-
-    @fail_open("outbox")
-    def _drop_unread(self, reason: Reason) -> None:
-        self.ledger.queue()
-        self._dropped(Message("", "", (), b"", Form.BYTES, steady_ns()), reason)
 
     def _start(self) -> None:
         with self._lock:
@@ -391,12 +399,17 @@ class Outbox:
             # What closing a spool does not give back, it has written.
             kept = max(0, before.remaining - lost - len(late))
             left = self._left = Remains(kept, before.why, kept, lost, before.dead)
+            pending = self.ledger.book().open - kept - len(late)
+            if self._interrupted and pending > 0:
+                # Somebody was interrupted between making room by an old message and counting that.
+                self.ledger.end(ending_of(dropped(Reason.QUEUE_FULL)), pending, stage=Stage.QUEUED)
+            self._interrupted = False
             self._was_closed = True
             self._state = _State.CLOSED
             lifetime.unregister(self)
         for message in late:
             # It came when the senders had stopped, and had no chance yet.
-            self._queue(message)
+            self._queue(message, [1])
         return left
 
     def __enter__(self) -> Self:
@@ -407,6 +420,10 @@ class Outbox:
 
     def __repr__(self) -> str:
         return f"<Outbox {self.name}: {self.ledger.book()}>"
+
+
+def _nothing() -> Message:
+    return Message("", "", (), b"", Form.BYTES, steady_ns())
 
 
 def _spool(given: Spool | None, overflow: Overflow) -> Spool:

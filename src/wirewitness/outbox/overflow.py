@@ -4,17 +4,20 @@ What becomes of a message for which the spool has no room.
 
 from __future__ import annotations
 
-import time
-
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from wirewitness._clock import Deadline
 from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import Message, Origin
 from wirewitness.outbox.spool import Spool, SpoolStats
+
+
+# How often a caller that waits looks for room.
+_LOOK: Final = 0.002
 
 
 class Overflow(Protocol):
@@ -88,9 +91,8 @@ class Block:
         """
         Try again until the deadline.
         """
-        deadline = time.monotonic() + self.seconds
-        while time.monotonic() < deadline:
-            time.sleep(min(0.002, self.seconds))
+        deadline = Deadline(self.seconds)
+        while deadline.nap(_LOOK):
             refused = spool.put(message)
             if refused is not Reason.QUEUE_FULL:
                 return refused

@@ -103,6 +103,9 @@ class Spool(Protocol):
         """
         Take a message, and give it its id.
 
+        Where it takes the message, ``message.id`` is not 0 when this ends; where it does not, it is 0. That holds also where an
+        exception passes through this that was raised into the thread from outside, by a signal handler.
+
         Returns:
             None if it's taken; else why not: ``queue_full``, ``too_large`` or ``spool_failed``.
         """
@@ -270,6 +273,20 @@ class Shelf:
                 heapq.heappush(self._later, (message.due, message.id, message))
             else:
                 self._line(message).fresh.append(message)
+
+    def take_back(self, message: Message) -> None:
+        """
+        Undo an :meth:`add` that was interrupted at any place.
+        """
+        with self.lock:
+            if self._held.pop(message.id, None) is None:
+                return
+            self.bytes = sum(len(held.body) + OVERHEAD for held in self._held.values())
+            self._later = [entry for entry in self._later if entry[2] is not message]
+            heapq.heapify(self._later)
+            for line in self._ready.values():
+                if line.fresh and line.fresh[-1] is message:
+                    line.fresh.pop()
 
     def holds(self, message: Message) -> bool:
         """
@@ -447,8 +464,13 @@ class MemorySpool:
         with shelf.lock:
             if len(shelf) >= self.most or shelf.bytes + size > self.most_bytes:
                 return Reason.QUEUE_FULL
-            message.id = next(self._ids)
-            shelf.add(message)
+            try:
+                message.id = next(self._ids)
+                shelf.add(message)
+            except BaseException:
+                shelf.take_back(message)
+                message.id = 0
+                raise
         return None
 
     def claim(self, most: int, now: float, closed: Collection[Origin] = ()) -> list[Message]:
