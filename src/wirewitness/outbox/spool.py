@@ -279,14 +279,19 @@ class Shelf:
         Undo an :meth:`add` that was interrupted at any place.
         """
         with self.lock:
-            if self._held.pop(message.id, None) is None:
-                return
-            self.bytes = sum(len(held.body) + OVERHEAD for held in self._held.values())
-            self._later = [entry for entry in self._later if entry[2] is not message]
-            heapq.heapify(self._later)
-            for line in self._ready.values():
-                if line.fresh and line.fresh[-1] is message:
-                    line.fresh.pop()
+            if self._held.pop(message.id, None) is not None:
+                self._mend()
+
+    def _mend(self) -> None:
+        # An exception from outside has interrupted somebody half-way: what is held is what counts, and is put in order anew.
+        self.bytes = sum([len(message.body) + OVERHEAD for message in self._held.values()])
+        self._later = [entry for entry in self._later if entry[1] in self._held]
+        heapq.heapify(self._later)
+        elsewhere = {entry[1] for entry in self._later} | self._claimed
+        self._ready.clear()
+        for message in self._held.values():
+            if message.id not in elsewhere:
+                self._line(message).fresh.append(message)
 
     def holds(self, message: Message) -> bool:
         """
@@ -375,9 +380,13 @@ class Shelf:
         Take the oldest out that can be sent now, for good; where none can, the one that is due next.
         """
         with self.lock:
-            message = self._pop_oldest()
-            if message is not None:
-                self.remove([message])
+            try:
+                message = self._pop_oldest()
+                if message is not None:
+                    self.remove([message])
+            except BaseException:
+                self._mend()
+                raise
             return message
 
     def _pop_oldest(self) -> Message | None:

@@ -216,11 +216,18 @@ class SqliteSpool:
             refused = self._refused(size)
             if refused is not None:
                 return refused
-            message.id = next(self._journal.ids)
-            if not self._sync:
-                self._admit(message, size)
+            try:
+                message.id = next(self._journal.ids)
+                if not self._sync:
+                    self._admit(message, size)
+            except BaseException:
+                self._take_back(message)
+                raise
         if self._sync:
-            return self._put_and_wait(message, size)
+            refused = self._put_and_wait(message, size)
+            if refused is not None:
+                message.id = 0
+            return refused
         self._committer.ring()
         return None
 
@@ -250,19 +257,34 @@ class SqliteSpool:
             self._calls.append(message)
             window.shelf.add(message)
 
+    def _take_back(self, message: Message) -> None:
+        # A put that an exception from outside interrupts is none.
+        if message.id:
+            self._window.shelf.take_back(message)
+            self._calls.append(Gone((message.id,)))
+            message.id = 0
+
     def _put_and_wait(self, message: Message, size: int) -> Reason | None:
         committer, window = self._committer, self._window
-        self._calls.append(message)
         ticket = Ticket(message.id)
-        answered = committer.ask(ticket, _COMMIT_SECONDS)
+        try:
+            self._calls.append(message)
+            answered = committer.ask(ticket, _COMMIT_SECONDS)
+        except BaseException:
+            self._take_back(message)
+            raise
         if answered and not ticket.durable and self._refuse:
             self._calls.append(Gone((message.id,)))
             return Reason.SPOOL_FAILED
         with window.lock:
-            if window.full(size) and ticket.durable:
-                window.tail.add(message.id, size)
-            else:
-                window.shelf.add(message)
+            try:
+                if window.full(size) and ticket.durable:
+                    window.tail.add(message.id, size)
+                else:
+                    window.shelf.add(message)
+            except BaseException:
+                self._take_back(message)
+                raise
         return None
 
     def claim(self, most: int, now: float, closed: Collection[Origin] = ()) -> list[Message]:
