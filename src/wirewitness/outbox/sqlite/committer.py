@@ -238,7 +238,8 @@ class Committer:
     def _restock(self, first: int, last: int) -> bool:
         most = self._most()
         records = self._journal.read(first, last, most)
-        upto = records[-1].id if len(records) == most else last
+        # What comes after them in the run is read next time: a chunk is bounded in bytes, too.
+        upto = records[-1].id if records else last
         spilled = self._journal.pending.spilled_between(first, upto)
         messages = [*_clamped(records), *spilled]
         messages.sort(key=_id)

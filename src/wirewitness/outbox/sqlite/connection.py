@@ -35,7 +35,7 @@ def connect(path: Path, *, full: bool = False) -> sqlite3.Connection:
         synchronous = "FULL" if full else "NORMAL"
         for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", f"synchronous = {synchronous}"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-        for pragma in ("wal_autocheckpoint = 0", "temp_store = MEMORY"):
+        for pragma in ("wal_autocheckpoint = 0", "temp_store = MEMORY", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:
         connection.close()

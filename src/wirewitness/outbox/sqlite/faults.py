@@ -23,7 +23,9 @@ UNREADABLE: Final = "unreadable"
 KINDS: Final = (CORRUPT, DISK_FULL, IO_ERROR, UNREADABLE)
 
 # https://www.sqlite.org/rescode.html, by the primary result code. Before Python 3.11 only the text tells.
-_CODES: Final = MappingProxyType({5: BUSY, 11: CORRUPT, 13: DISK_FULL, 26: CORRUPT})
+_CODES: Final = MappingProxyType(
+    {1: CORRUPT, 5: BUSY, 11: CORRUPT, 13: DISK_FULL, 18: CORRUPT, 20: CORRUPT, 26: CORRUPT}
+)
 _TEXTS: Final = MappingProxyType(
     {"malformed": CORRUPT, "is full": DISK_FULL, "not a database": CORRUPT, "is locked": BUSY}
 )
@@ -49,15 +51,15 @@ class Foreign(Exception):  # noqa: N818 -- it says what there is
     """
 
 
-TROUBLES: Final = (sqlite3.Error, OSError)
-"""What reading and writing a file raises."""
+TROUBLES: Final = (sqlite3.Error, OSError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
+"""What reading and writing a file raises: SQLite, the disk, and Python for whatever stands in a damaged file."""
 
 
 def kind_of(error: BaseException) -> str:
     """
     What sort of trouble an error of :data:`TROUBLES` is.
     """
-    if isinstance(error, Damaged):
+    if isinstance(error, Damaged) or not isinstance(error, (OSError, sqlite3.Error)):
         return CORRUPT
     if isinstance(error, OSError):
         return DISK_FULL if error.errno in _FULL else IO_ERROR

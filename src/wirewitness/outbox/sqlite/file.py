@@ -19,6 +19,7 @@ from wirewitness.outbox.message import OVERHEAD
 from wirewitness.outbox.sqlite.connection import connect, delete, insert
 from wirewitness.outbox.sqlite.faults import Damaged
 from wirewitness.outbox.sqlite.forks import keep_for_ever
+from wirewitness.outbox.sqlite.lock import open_private
 from wirewitness.outbox.sqlite.record import COLUMNS, LINE, Record, Row, record_of
 from wirewitness.outbox.sqlite.schema import prepare
 
@@ -30,6 +31,9 @@ _ROW_BYTES: Final = 400
 
 READ_ROWS: Final = 256
 """Rows of a chunk that's read."""
+
+READ_BYTES: Final = 1 << 20
+"""Bytes of a chunk that is read; a larger row comes alone."""
 
 DEAD_COLUMNS: Final = (*COLUMNS, "attempts", "reason", "buried_ns")
 """The columns of a dead letter."""
@@ -78,7 +82,10 @@ class SpoolFile:
 
     def __init__(self, path: Path, *, full: bool = False) -> None:
         self.path = path
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
+        for suffix in SUFFIXES[1:]:
+            if os.path.lexists(f"{path}{suffix}"):
+                os.close(open_private(Path(f"{path}{suffix}"), os.O_RDWR))
+        os.close(open_private(path, os.O_RDWR | os.O_CREAT))
         self._connection = connect(path, full=full)
         try:
             self.uid = prepare(self._connection)
@@ -113,7 +120,7 @@ class SpoolFile:
     def last_id(self) -> int:
         """The greatest id that was ever used, as far as the file knows."""
         tables = ("message", "attempt", "dead")
-        return max(int(self._one(f"SELECT coalesce(max(id), 0) FROM {table}")) for table in tables)  # noqa: S608 -- our own
+        return max(int(self._one(f"SELECT coalesce(max(id), 0) FROM {table} WHERE id < {MOST_ID}")) for table in tables)  # noqa: S608 -- our own
 
     def read(self, first: int, last: int, most: int = READ_ROWS) -> list[Record]:
         """
@@ -131,16 +138,21 @@ class SpoolFile:
             f"SELECT group_concat(line, char(10)) FROM (SELECT {LINE} AS line FROM message m "  # noqa: S608 -- our own
             "LEFT JOIN attempt a ON a.id = m.id WHERE m.id BETWEEN ? AND ? ORDER BY m.id LIMIT ?)"
         )
-        text = self._one(sql, first, last, most)
+        rows = ids_of(self._connection, first, last, most)
+        if not rows:
+            return []
+        text = self._one(sql, rows[0], rows[-1], len(rows))
         return sorted([record_of(line) for line in text.split("\n")], key=_id) if text else []
 
     def messages(self) -> Iterator[list[Record]]:
         """
         All messages, in chunks.
         """
-        first = 0
+        first = FIRST
         while chunk := self.read(first, LAST):
             yield chunk
+            if chunk[-1].id == LAST:
+                return
             first = chunk[-1].id + 1
 
     def dead_letters(self) -> Iterator[list[DeadRow]]:
@@ -148,9 +160,12 @@ class SpoolFile:
         All dead letters, in chunks, as they stand there.
         """
         sql = f"SELECT {', '.join(DEAD_COLUMNS)} FROM dead WHERE id >= ? ORDER BY id LIMIT ?"  # noqa: S608 -- our own
-        first = 0
-        while rows := self._connection.execute(sql, (first, READ_ROWS)).fetchall():
+        first = FIRST
+        # One by one: each can be as large as a chunk.
+        while rows := self._connection.execute(sql, (first, 1)).fetchall():
             yield rows
+            if rows[-1][0] == LAST:
+                return
             first = rows[-1][0] + 1
 
     def write(self, batch: Batch) -> int:
@@ -224,7 +239,7 @@ class SpoolFile:
         waited = time.monotonic() - self._checked_at
         if self._unchecked and (now or self._unchecked > _CHECKPOINT_BYTES or waited > _CHECKPOINT_SECONDS):
             self._checked_at = time.monotonic()
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._unchecked = 0
 
     def tidy(self) -> None:
@@ -291,8 +306,37 @@ class SpoolFile:
         keep_for_ever(self._connection)
 
 
+FIRST: Final = -(1 << 63)
+"""The least id there can be: whoever writes into a file may have chosen it."""
 LAST: Final = (1 << 63) - 1
 """The greatest id there can be."""
+MOST_ID: Final = 1 << 62
+"""Less than this is each id that this code gives. A greater one leaves no room for those to come."""
+
+
+def ids_of(connection: sqlite3.Connection, first: int, last: int, most: int) -> list[int]:
+    """
+    The ids of as many messages as are read at once: SQLite has no text of more than 10⁹ bytes, and memory is bounded.
+
+    Args:
+        connection: The file's.
+        first: The least id.
+        last: The greatest id.
+        most: How many at most.
+    """
+    lines = (
+        "SELECT id||' '||coalesce(length(body), 0) AS line FROM message WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
+    )
+    sql = f"SELECT group_concat(line, char(10)) FROM ({lines})"  # noqa: S608 -- our own
+    (text,) = connection.execute(sql, (first, last, most)).fetchone()
+    ids: list[int] = []
+    total = 0
+    for number, size in sorted([tuple(map(int, line.split(" "))) for line in text.split("\n")]) if text else []:
+        if ids and total + size > READ_BYTES:
+            break
+        ids.append(number)
+        total += size
+    return ids
 
 
 def _id(record: Record) -> int:

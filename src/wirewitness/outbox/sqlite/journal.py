@@ -154,8 +154,8 @@ class Journal:
     def _open(self, path: Path) -> None:
         try:
             self._use(self._opened(path))
-        except sqlite3.Error as error:
-            if kind_of(error) not in {CORRUPT, IO_ERROR}:
+        except TROUBLES as error:
+            if isinstance(error, OSError) or kind_of(error) not in {CORRUPT, IO_ERROR}:
                 raise
             self._fail(error)
             self.reopen()
@@ -175,7 +175,13 @@ class Journal:
             last = file.last_id
             if next(self.ids) <= last:
                 self.ids = itertools.count(last + 1)
-            self.found += survey(file, self._faults)
+            try:
+                self.found += survey(file, self._faults)
+            except BaseException:
+                # An open connection would lock whoever salvages the file out.
+                with contextlib.suppress(*TROUBLES):
+                    file.close()
+                raise
             self._surveyed = True
         self.file, self.failing = file, None
         Reserve(file.path).keep()
@@ -387,6 +393,14 @@ class Journal:
             with contextlib.suppress(*TROUBLES):
                 self.file.close()
         self._let_go(kept=kept)
+
+    def let_go(self) -> None:
+        """
+        Have no lock, where the file cannot be opened.
+        """
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
     def _let_go(self, *, kept: bool) -> None:
         lock, self._lock, self.file = self._lock, None, None

@@ -5,7 +5,9 @@ A lock on a file that ends with the process that holds it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import sys
 
 from pathlib import Path
@@ -40,6 +42,38 @@ else:
         return True
 
 
+_SAFE: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_OTHERS: Final = 0o077
+
+
+def open_private(path: Path, flags: int) -> int:
+    """
+    Open a file that must be this user's own regular file, and make it readable by nobody else. No symbolic link is
+    followed, and a FIFO hangs nothing.
+
+    Raises:
+        OSError: If it is not, or cannot be opened.
+    """
+    fd = os.open(path, flags | _SAFE, 0o600)
+    try:
+        _make_private(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _make_private(fd: int, path: Path) -> None:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file: remove it", str(path))
+    if sys.platform != "win32":
+        if found.st_uid != os.geteuid():
+            raise OSError(errno.EPERM, f"belongs to user {found.st_uid}: remove it, or chown it", str(path))
+        if stat.S_IMODE(found.st_mode) & _OTHERS:
+            os.fchmod(fd, 0o600)
+
+
 class FileLock:
     """
     A file that one process at a time holds locked. It holds the process's id, for people.
@@ -66,7 +100,7 @@ class FileLock:
             OSError: If the file can't be opened, or its file system knows no locks.
         """
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            fd = open_private(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 if not _lock(fd):
                     os.close(fd)
@@ -84,7 +118,7 @@ class FileLock:
 
     def _stands(self, fd: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(fd), self.path.stat())
+            return os.path.samestat(os.fstat(fd), self.path.lstat())
         except FileNotFoundError:
             return False
 

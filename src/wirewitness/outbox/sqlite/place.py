@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import secrets
+import sys
 import time
 
 from abc import ABC, abstractmethod
@@ -17,10 +18,11 @@ from typing import Any, Final
 
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.sqlite.file import SUFFIXES
-from wirewitness.outbox.sqlite.lock import FileLock, holder_of
+from wirewitness.outbox.sqlite.lock import FileLock, holder_of, open_private
 
 
 _OWN_NAME: Final = r"\d+-[0-9a-f]{8}"
+_OTHERS_WRITE: Final = 0o022
 _REMEDY: Final = "give a folder, in which each process keeps a file of its own"
 
 
@@ -91,10 +93,13 @@ def take_orphan(path: Path) -> FileLock | None:
     lock = FileLock(lock_path(path))
     if not lock.take():
         return None
-    if path.exists():
-        return lock
-    lock.release(remove=True)
-    return None
+    try:
+        os.close(open_private(path, os.O_RDWR))
+    except OSError as error:
+        # What is another user's, or no regular file, is left alone.
+        lock.release(remove=isinstance(error, FileNotFoundError))
+        return None
+    return lock
 
 
 class OneFile(Place):
@@ -192,8 +197,9 @@ def place_of(given: Any) -> Place:
     path = Path(text)
     seps = tuple(sep for sep in (os.sep, os.altsep) if sep)
     if path.is_dir() or text.endswith(seps):
-        return Folder(_made(path.absolute()))
+        return Folder(_private(_made(path.absolute())))
     _need(path.absolute().parent, path)
+    _private(path.absolute().parent)
     return OneFile(path.absolute())
 
 
@@ -204,6 +210,23 @@ def _made(path: Path) -> Path:
         msg = f"{path} can't be made: {error.strerror}; make the folder, or name another one"
         raise ConfigurationError(msg) from error
     return path
+
+
+def _private(folder: Path) -> Path:
+    # Whoever may write there could plant messages that are sent, and take what is written.
+    if sys.platform == "win32":
+        return folder
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        msg = (
+            f"{folder} belongs to user {found.st_uid}, and this process runs as user {os.geteuid()}: "
+            f"chown {os.geteuid()} {folder}, or name a folder of this user's"
+        )
+        raise ConfigurationError(msg)
+    if found.st_mode & _OTHERS_WRITE:
+        msg = f"others may write to {folder}: chmod go-w it, or name a folder in it with a separator behind, such as {folder}/spool/"
+        raise ConfigurationError(msg)
+    return folder
 
 
 def _need(folder: Path, path: Path) -> None:

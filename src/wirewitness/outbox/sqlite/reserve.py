@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
 from pathlib import Path
 from typing import Final
+
+from wirewitness.outbox.sqlite.lock import open_private
 
 
 _BYTES: Final = 1 << 20
@@ -33,11 +36,16 @@ class Reserve:
             Whether it is.
         """
         with contextlib.suppress(OSError):
-            return (self._path.exists() and self._path.stat().st_size == _BYTES) or self._write() == _BYTES
+            if os.path.lexists(self._path):
+                found = self._path.lstat()
+                if stat.S_ISREG(found.st_mode) and found.st_size == _BYTES:
+                    return True
+                self._path.unlink()
+            return self._write() == _BYTES
         return False
 
     def _write(self) -> int:
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+        fd = open_private(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             # Written, for a hole takes no room.
             return os.write(fd, b"\0" * _BYTES)

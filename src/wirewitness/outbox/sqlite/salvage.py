@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from wirewitness.outbox.sqlite.connection import connect
 from wirewitness.outbox.sqlite.faults import TROUBLES
-from wirewitness.outbox.sqlite.file import DEAD_COLUMNS, LAST, READ_ROWS, DeadRow
+from wirewitness.outbox.sqlite.file import DEAD_COLUMNS, FIRST, LAST, READ_ROWS, DeadRow, ids_of
 from wirewitness.outbox.sqlite.record import LINE, Record, record_of
 
 
@@ -61,7 +61,10 @@ class Wreck:
             "LEFT JOIN (SELECT 0 AS id, 0 AS attempts, 0.0 AS due) a ON a.id = m.id "
             "WHERE m.id BETWEEN ? AND ? ORDER BY m.id LIMIT ?)"
         )
-        (text,) = connection.execute(sql, (first, last, most)).fetchone()
+        ids = ids_of(connection, first, last, most)
+        if not ids:
+            return []
+        (text,) = connection.execute(sql, (ids[0], ids[-1], len(ids))).fetchone()
         return sorted(map(record_of, text.split("\n")), key=lambda record: record.id) if text else []
 
     def _read_dead(self, connection: sqlite3.Connection, first: int, last: int, most: int) -> list[DeadRow]:
@@ -77,7 +80,7 @@ def scan(read: Read, id_of: Callable[[Any], int]) -> Iterator[list[Any]]:
         read: Reads at most so many rows from one id to another, and may raise.
         id_of: A row's id.
     """
-    ranges = [(0, LAST)]
+    ranges = [(FIRST, LAST)]
     failures = 0
     while ranges and failures < _MOST_FAILURES:
         first, last = ranges.pop()
@@ -89,7 +92,7 @@ def scan(read: Read, id_of: Callable[[Any], int]) -> Iterator[list[Any]]:
             continue
         if rows:
             yield rows
-        if len(rows) == READ_ROWS and id_of(rows[-1]) < last:
+        if rows and id_of(rows[-1]) < last:
             ranges.append((id_of(rows[-1]) + 1, last))
 
 

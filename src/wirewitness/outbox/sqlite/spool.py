@@ -106,7 +106,7 @@ class SqliteSpool:
 
     def _open(self) -> None:
         try:
-            self._journal.open()
+            self._begin()
         except NewerSchema as error:
             msg = f"{self._path} has schema {error}, and this wirewitness knows {VERSION}: upgrade it, or name another path"
             raise ConfigurationError(msg) from error
@@ -120,6 +120,14 @@ class SqliteSpool:
         except OSError as error:
             msg = f"{self._path} can't be written: {error.strerror}; name a path in a folder that this process may write to"
             raise ConfigurationError(msg) from error
+
+    def _begin(self) -> None:
+        try:
+            self._journal.open()
+        except BaseException:
+            # Where there is no spool, nothing may stay locked.
+            self._journal.let_go()
+            raise
 
     # Beginning and forks
 

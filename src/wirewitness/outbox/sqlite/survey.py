@@ -10,7 +10,7 @@ from typing import NamedTuple
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.message import OVERHEAD
 from wirewitness.outbox.sqlite.faults import CORRUPT, Faults
-from wirewitness.outbox.sqlite.file import SpoolFile
+from wirewitness.outbox.sqlite.file import MOST_ID, SpoolFile
 from wirewitness.outbox.sqlite.record import Record
 
 
@@ -48,10 +48,14 @@ def survey(file: SpoolFile, faults: Faults) -> list[Found]:
 
 def _sound(file: SpoolFile, records: Sequence[Record], faults: Faults) -> list[Record]:
     for record in records:
-        if record.message is None:
+        if not _is_sound(record):
             faults.count(CORRUPT)
             file.bury(record.id, CORRUPT, steady_ns())
-    return [record for record in records if record.message is not None]
+    return [record for record in records if _is_sound(record)]
+
+
+def _is_sound(record: Record) -> bool:
+    return record.message is not None and record.id < MOST_ID
 
 
 def found_in(records: Sequence[Record]) -> Found:

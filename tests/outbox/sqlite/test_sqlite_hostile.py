@@ -1,0 +1,181 @@
+"""
+Large messages, flipped bits, and files that somebody has planted: nothing raises out of a start, and nothing foreign is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import sqlite3
+import stat
+
+import pytest
+
+from sqlite_messages import claim_all, eventually, message, numbers
+
+from wirewitness.errors import ConfigurationError
+from wirewitness.outbox import SqliteSpool
+from wirewitness.outbox.clock import steady
+from wirewitness.outbox.sqlite import file as module
+
+
+COUNT = 12
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "spool"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def leave(path):
+    """
+    Leave a dead process's file.
+    """
+    spool = SqliteSpool(path)
+    spool.start()
+    for number in range(COUNT):
+        assert spool.put(message(number, 60)) is None
+    for one in spool.claim(2, steady()):
+        one.attempts = 2
+        spool.retry_at(one, steady())
+    assert spool.close() == []
+    return path
+
+
+def test_a_backlog_of_large_messages_is_read_in_chunks_of_bytes(folder, monkeypatch):
+    monkeypatch.setattr(module, "READ_BYTES", 100_000)
+    spool = SqliteSpool(folder / "events.db")
+    spool.start()
+    for number in range(20):
+        assert spool.put(message(number, 60_000)) is None
+    assert spool.close() == []
+    again = SqliteSpool(folder / "events.db", memory_bytes=200_000)
+    assert again.start() == 20
+    with again._committer.gate:
+        assert [len(records) for records in again._journal.file.messages()] == [1] * 20
+    assert numbers(claim_all(again)) == list(range(20))
+    again.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_flipped_bit_raises_out_of_a_start_or_is_sent(folder, seed):
+    whole = leave(folder / "events.db").read_bytes()
+    where = random.Random(seed)
+    used = [at for at, byte in enumerate(whole) if byte]
+    logging.disable(logging.CRITICAL)
+    try:
+        for at in [*where.sample(range(100), 15), *where.sample(used, 45)]:
+            shutil.rmtree(folder)
+            folder.mkdir(mode=0o700)
+            changed = bytearray(whole)
+            changed[at] ^= 1 << where.randrange(8)
+            (folder / "events.db").write_bytes(changed)
+            spool = SqliteSpool(folder / "events.db")
+            spool.start()
+            got = claim_all(spool)
+            assert sorted(one.body for one in got) == sorted(message(number, 60).body for number in numbers(got))
+            assert set(numbers(got)) <= set(range(COUNT))
+            assert len(got) == len(set(numbers(got)))
+            assert len(got) == COUNT or dict(spool.stats().faults)["corrupt"]
+            spool.close()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_messages_with_ids_of_somebody_s_choice_are_sent_once(folder):
+    path = leave(folder / "events.db")
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("UPDATE message SET id = -id WHERE id > 6")
+    connection.execute("UPDATE message SET id = 0 WHERE id = 6")
+    connection.execute("UPDATE message SET id = 9223372036854775807 WHERE id = 5")
+    connection.close()
+    spool = SqliteSpool(path)
+    spool.start()
+    assert spool.put(message(500)) is None
+    # There is no room for ids after the greatest: that message is a dead letter, and counted.
+    assert sorted(numbers(claim_all(spool))) == [0, 1, 2, *range(4, COUNT), 500]
+    assert dict(spool.stats().faults)["corrupt"] == 1
+    spool.close()
+
+
+def test_delivered_payloads_do_not_stay_readable(folder):
+    spool = SqliteSpool(folder / "events.db")
+    spool.start()
+    for number in range(100):
+        one = message(number, 900)
+        one.body = one.body[:-6] + b"CANARY"
+        spool.put(one)
+    assert spool.sync(20.0)
+    spool.ack(spool.claim(1000, steady()))
+    assert spool.sync(20.0)
+    eventually(lambda: not any(b"CANARY" in one.read_bytes() for one in folder.iterdir()))
+    spool.close()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+@pytest.mark.parametrize("name", ["", "events.db"])
+def test_a_folder_that_others_may_write_to_is_refused_with_the_remedy(folder, mode, name):
+    folder.chmod(mode)
+    with pytest.raises(ConfigurationError, match="chmod go-w it, or name a folder in it"):
+        SqliteSpool(folder / name)
+
+
+def test_another_user_s_folder_is_refused_with_the_remedy(folder):
+    path = folder
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    else:
+        path = "/usr"
+    with pytest.raises(ConfigurationError, match=r"belongs to user .*: chown"):
+        SqliteSpool(path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock", "-wal", "-reserve"])
+def test_no_symbolic_link_is_followed(folder, tmp_path, suffix):
+    victim = tmp_path / "precious"
+    victim.write_bytes(b"precious")
+    (folder / f"events.db{suffix}").symlink_to(victim)
+    if suffix == "-reserve":
+        spool = SqliteSpool(folder / "events.db")
+        spool.start()
+        spool.close()
+    else:
+        with pytest.raises(ConfigurationError, match="can't be written"):
+            SqliteSpool(folder / "events.db")
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock"])
+def test_what_is_no_regular_file_hangs_nothing_and_is_never_adopted(folder, suffix):
+    os.mkfifo(folder / f"1-00000001.db{suffix}")
+    spool = SqliteSpool(folder)
+    assert spool.start() == 0
+    assert spool.put(message(1)) is None
+    assert numbers(claim_all(spool)) == [1]
+    spool.close()
+
+
+def test_a_file_of_its_own_that_others_could_read_is_made_private(folder):
+    path = leave(folder / "events.db")
+    path.chmod(0o666)
+    path.with_name("events.db.lock").chmod(0o666)
+    spool = SqliteSpool(path)
+    assert spool.start() == COUNT
+    assert {stat.S_IMODE(one.stat().st_mode) for one in folder.iterdir()} == {0o600}
+    spool.close()
+
+
+def test_where_a_spool_is_refused_nothing_stays_locked(folder):
+    path = folder / "events.db"
+    path.mkdir()
+    with pytest.raises(ConfigurationError):
+        SqliteSpool(path / "events.db" / "x.db")
+    (folder / "other.db-wal").mkdir()
+    with pytest.raises(ConfigurationError, match="can't be written"):
+        SqliteSpool(folder / "other.db")
+    (folder / "other.db-wal").rmdir()
+    SqliteSpool(folder / "other.db").close()
