@@ -4,12 +4,11 @@ One dispatch, and the ContextVar that holds the current one.
 
 from __future__ import annotations
 
-import time
-
 from contextvars import ContextVar
 from types import EllipsisType
 from typing import Any, Final, Protocol
 
+from wirewitness._clock import perf_counter, plausible, wall_ns
 from wirewitness.core.exchange import Address, Exchange, address_of
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.payload import Payload
@@ -104,8 +103,8 @@ class Dispatch:
         self.parent = parent
         self._url = url
         self._attempts: list[Attempt] = []
-        self.started_ns = time.time_ns()
-        self._clock = time.perf_counter()
+        self.started_ns = wall_ns()
+        self._clock = perf_counter()
 
     @property
     def target(self) -> Address | None:
@@ -147,7 +146,7 @@ class Dispatch:
         """
         Something happened: the dispatch lasts at least until now.
         """
-        self.duration = time.perf_counter() - self._clock
+        self.duration = plausible(perf_counter() - self._clock)
 
     def end(self, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> bool:
         """

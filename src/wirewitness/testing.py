@@ -5,11 +5,11 @@ Helpers for the tests of people who write or use dispatchers.
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 
 from collections.abc import Iterator
+from typing import Final
 
+from wirewitness._clock import Deadline
 from wirewitness._current import Dispatch
 from wirewitness._observe import LISTENERS
 from wirewitness.core.outcome import Reason
@@ -19,22 +19,14 @@ from wirewitness.evidence import EVIDENCE
 __all__ = ["Captured", "capture"]
 
 
+# How often whoever waits looks.
+_LOOK: Final = 0.002
+
+
 class Captured(list[Dispatch]):
     """
     The dispatches settled so far, in the order in which they were settled.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._grown = threading.Condition()
-
-    def append(self, dispatch: Dispatch) -> None:
-        """
-        Take a dispatch in. The listener of :func:`capture`.
-        """
-        with self._grown:
-            super().append(dispatch)
-            self._grown.notify_all()
 
     def wait_for(self, count: int, timeout: float = 5.0) -> bool:
         """
@@ -47,8 +39,10 @@ class Captured(list[Dispatch]):
         Returns:
             Whether there are.
         """
-        with self._grown:
-            return self._grown.wait_for(lambda: len(self) >= count, timeout)
+        deadline = Deadline(timeout)
+        while len(self) < count and deadline.nap(_LOOK):
+            pass
+        return len(self) >= count
 
 
 @contextlib.contextmanager
@@ -77,10 +71,9 @@ def capture(*, timeout: float = 5.0) -> Iterator[Captured]:
 
 
 def _settle(before: set[Dispatch], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while set(EVIDENCE.waiting()) - before:
-        if time.monotonic() >= deadline:
-            for dispatch in set(EVIDENCE.waiting()) - before:
+    deadline = Deadline(timeout)
+    while left := set(EVIDENCE.waiting()) - before:
+        if not deadline.nap(_LOOK):
+            for dispatch in left:
                 EVIDENCE.give_up(dispatch, Reason.NO_EVIDENCE)
             return
-        time.sleep(0.002)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-import time
 import weakref
 
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import structlog
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from wirewitness import fork
+from wirewitness._clock import monotonic
 from wirewitness._current import Dispatch
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
@@ -157,7 +157,7 @@ class RateLimit:
             How many were suppressed since the last one; None where this one is, too.
         """
         with self._lock:
-            now = time.monotonic()
+            now = monotonic()
             if now - self._begun >= self._seconds:
                 self._begun, self._taken = now, 0
             if self._taken >= self._most:

@@ -4,10 +4,9 @@ One request, recorded while it goes out.
 
 from __future__ import annotations
 
-import time
-
 from typing import TYPE_CHECKING, Any, Final
 
+from wirewitness._clock import perf_counter, plausible, wall_ns
 from wirewitness.core.exchange import Address, Exchange, address_of, normal_address, resolve
 from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
 from wirewitness.core.outcome import Reason, error_type, reason_of_error
@@ -91,8 +90,8 @@ class Recorder:
         self.over = False
         self.inside = False
         self._duration = 0.0
-        self._started_ns = time.time_ns()
-        self._clock = time.perf_counter()
+        self._started_ns = wall_ns()
+        self._clock = perf_counter()
         address = self._address()
         self._dispatches = EVIDENCE.following(address) if dispatch is None else [dispatch]
         own = sum([_LEAST_RECORDED + _MOST_PER_PAYLOAD_BYTE * len(each.body) for each in self._dispatches])
@@ -179,7 +178,7 @@ class Recorder:
         Sending or receiving raised. A response may still follow: servers answer early, and close.
         """
         self._error = (error_type(error), reason_of_error(error))
-        self._duration = time.perf_counter() - self._clock
+        self._duration = plausible(perf_counter() - self._clock)
 
     def abandoned(self) -> None:
         """
@@ -190,7 +189,7 @@ class Recorder:
 
     def _end(self) -> None:
         if self._error is None or self._status is not None:
-            self._duration = time.perf_counter() - self._clock
+            self._duration = plausible(perf_counter() - self._clock)
         self.over = True
         for dispatch in self._dispatches:
             if not dispatch.open and dispatch.settlement is None:
