@@ -19,6 +19,8 @@ from collections import Counter, deque
 import pytest
 import trustme
 
+from lanes import Tray
+
 from wirewitness import ConfigurationError, Evidence, Outcome, Reason, Verdict, __version__
 from wirewitness.conformance import Sink
 from wirewitness.core.payload import freeze_query
@@ -74,34 +76,6 @@ def secure_sink(authority):
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with Sink(tls=context) as endpoint:
         yield endpoint
-
-
-class Tray:
-    """A desk with so many messages, and nothing behind it."""
-
-    def __init__(self, messages, *, recording=False, at_once=None):
-        self.recording = recording
-        self.waiting = deque(messages)
-        self.attempts = []
-        self.taken = 0
-        self._at_once = at_once
-
-    @property
-    def out(self):
-        return self.taken - len(self.attempts)
-
-    def take(self, most, timeout):
-        if not self.waiting:
-            return None
-        room = most if self._at_once is None else min(most, self._at_once - self.out)
-        messages = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
-        assert messages or timeout is not None
-        self.taken += len(messages)
-        return messages
-
-    def done(self, attempts):
-        assert attempts
-        self.attempts.extend(attempts)
 
 
 class Endpoint:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wirewitness.core.payload import Unreadable
+from wirewitness.core.request import verb_of
 from wirewitness.typing import Adapter, Intent
 
 
@@ -48,7 +49,7 @@ def intent_of(given: Any) -> Intent:
             url, verb, params = given.url, given.http_verb, given.params
         except AttributeError:
             return Intent("POST", None, given)
-    return Intent(str(verb or "POST").upper(), url, params)
+    return Intent(verb_of(verb or "POST"), url, params)
 
 
 _OF_AN_EVENT = ("url", "http_verb", "params")

@@ -9,8 +9,9 @@ import hashlib
 import ipaddress
 import re
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, quote_plus, unquote_plus, urljoin, urlsplit
 
 
@@ -20,24 +21,32 @@ if TYPE_CHECKING:
 
 REDACTED = "REDACTED"
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_USER_INFO = re.compile(r"(?<=//)[^/?#\s]*@")
+T = TypeVar("T")
+
+MOST_CACHED: Final = 2048
+"""Characters of a URL that is kept in a cache: longer ones would hold memory that no bound counts."""
+
+# Percent-encoded ones, too: a whole URL may stand in another one's path.
+_AT = re.compile(r"@|%40", re.IGNORECASE)
+_SLASH = re.compile(r"(/|%2f)", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 _PATH_PARAMETER = re.compile(r"(?<=;)([^;/?#=]*)=[^;/?#]*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exchange:
     """
-    One request and its response, or the attempt at one.
+    One request and its response, or the attempt at one. Its repr shows where it went, and nothing that was sent.
 
     Attributes:
         method: The request's method, as sent.
         scheme: ``http`` or ``https``.
-        host: The server asked, not a proxy between.
+        host: The server asked, not a proxy between; without user info, whatever a library took for the host.
         port: Its TCP port.
-        path: The request target without its query.
-        query: The query as sent. It can hold secrets: it's in no repr and no telemetry.
+        path: The request target without its query. It can hold secrets: telemetry shows :attr:`url`.
+        query: The query as sent. It can hold secrets, too.
         body: The content as a receiver would read it: framing removed, nothing decoded. None if it couldn't be seen.
-            In no repr and no telemetry.
+            In no telemetry.
         content_encoding: The request's ``Content-Encoding``, lower-case, empty if there was none.
         complete: Whether every byte that the framing promised was handed to the socket.
         clear: Whether every receiver reads the same content out of it (RFC 9112 section 6.3). If not, it's not complete.
@@ -60,8 +69,8 @@ class Exchange:
     host: str = ""
     port: int = 80
     path: str = "/"
-    query: str = field(default="", repr=False)
-    body: bytes | None = field(default=b"", repr=False)
+    query: str = ""
+    body: bytes | None = b""
     content_encoding: str = ""
     complete: bool = True
     clear: bool = True
@@ -69,13 +78,18 @@ class Exchange:
     status: int | None = None
     location: Address | None = None
     retry_after: str | None = None
-    received_digest: bytes | None = field(default=None, repr=False)
+    received_digest: bytes | None = None
     error_type: str | None = None
     failure: Reason | None = None
     started_ns: int = 0
     duration: float = 0.0
     resend_count: int = 0
-    embeds: frozenset[bytes] = field(default=frozenset(), repr=False)
+    embeds: frozenset[bytes] = frozenset()
+
+    def __post_init__(self) -> None:
+        # urllib takes "user:password@host" for the host. Cut here, it is in no address, no label, no URL and no repr.
+        if "@" in self.host or "%" in self.host:
+            object.__setattr__(self, "host", without_user_info(self.host))
 
     @property
     def size(self) -> int | None:
@@ -104,11 +118,15 @@ class Exchange:
 
     @property
     def url(self) -> str:
-        """The URL with every value of its query redacted, as OpenTelemetry's ``url.full``."""
+        """The URL as OpenTelemetry's ``url.full``: every value of its query and everything like a credential redacted."""
+        query = f"?{redact_query(self.query)}" if self.query else ""
+        return f"{self._server}{redact_target(self.path)}{query}"
+
+    @property
+    def _server(self) -> str:
         port = "" if self.port == DEFAULT_PORTS.get(self.scheme) else f":{self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        query = f"?{redact_query(self.query)}" if self.query else ""
-        return f"{self.scheme}://{host}{port}{self.path}{query}"
+        return f"{self.scheme}://{host}{port}"
 
     @property
     def address(self) -> Address:
@@ -119,6 +137,10 @@ class Exchange:
     def origin(self) -> Origin:
         """Scheme, host and port of the address."""
         return self.address[:3]
+
+    def __repr__(self) -> str:
+        ended = self.status if self.status is not None else self.error_type or "no answer"
+        return f"<Exchange {self.method} {self._server} {'? bytes' if self.size is None else f'{self.size} bytes'}, {ended}>"
 
 
 Origin = tuple[str, str, int]
@@ -150,12 +172,7 @@ def _normal_host(host: str) -> str:
         except ValueError:
             return host
     host = host.removesuffix(".")
-    if host.isascii():
-        return host
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError:
-        return host
+    return ascii_host(host)
 
 
 _ENCODED: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -198,19 +215,64 @@ def redact_target(url: str) -> str:
     """
     A request target or a URL without user info, and with the names, not the values, of its query, fragment and path
     parameters.
+
+    Whatever stands before an ``@`` is taken for user info, in a path, too: the target of a request to a proxy, of a CONNECT
+    (RFC 9112 section 3.2), and of a service that is asked for another URL all have their host there.
     """
     rest, hash_sign, _ = url.partition("#")
     path, question_mark, query = rest.partition("?")
-    path = _USER_INFO.sub(f"{REDACTED}@", path)
-    # The authority form of CONNECT has no slashes in front (RFC 9112 section 3.2.3).
-    if "/" not in path and "@" in path:
-        path = f"{REDACTED}@{path.rpartition('@')[2]}"
+    if _ABSOLUTE.match(path) and address_of(path) is None:
+        # Such as "http://user:pass?word@host": where the password ends, nobody can tell.
+        return REDACTED
+    if _AT.search(path):
+        path = "".join(_redact_segment(segment) for segment in _SLASH.split(path))
     path = _PATH_PARAMETER.sub(rf"\1={REDACTED}", path)
     query = f"?{redact_query(query)}" if query else question_mark
     return f"{path}{query}{hash_sign and '#' + REDACTED}"
 
 
-@functools.lru_cache(maxsize=256)
+def _redact_segment(segment: str) -> str:
+    *before, after = _AT.split(segment)
+    return f"{REDACTED}@{after}" if any(before) else segment
+
+
+def without_user_info(host: str) -> str:
+    """
+    A host, where a library may have taken the whole authority of a URL for it.
+    """
+    return _AT.split(host)[-1]
+
+
+def ascii_host(host: str) -> str:
+    """
+    A host name as it is asked for: with the labels of IDNA 2008 where it isn't ASCII, as requests has it.
+
+    One that has none stays as it is.
+    """
+    if host.isascii():
+        return host
+    import idna  # noqa: PLC0415 -- comes with requests; 0.1 s that nearly nobody needs
+
+    try:
+        return idna.encode(host, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return host
+
+
+def cached_if_short(function: Callable[[str], T]) -> Callable[[str], T]:
+    """
+    Keep what a function says of the last 256 URLs, of no more than :data:`MOST_CACHED` characters each.
+    """
+    cached = functools.lru_cache(maxsize=256)(function)
+
+    @functools.wraps(function)
+    def call(url: str) -> T:
+        return cached(url) if len(url) <= MOST_CACHED else function(url)
+
+    return call
+
+
+@cached_if_short
 def address_of(url: str) -> Address | None:
     """
     The address that an absolute URL names, in normal form, or None if ``url`` isn't one.

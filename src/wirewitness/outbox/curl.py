@@ -40,7 +40,9 @@ class CurlSender:
 
     Args:
         connections: How many messages are sent at once, and connections kept.
-        timeout: Seconds that a message may take in all.
+        timeout: Seconds in which at least something must go out or come in; libcurl counts them whole.
+        total_timeout: Seconds that an attempt may take in all: look-up, connection, TLS, sending, waiting and reading. None
+            for ``timeout``.
         connect_timeout: Seconds of these for the connection, TLS included.
         verify: Whether to check certificates, or a file or a folder of those to be trusted; None for what
             ``REQUESTS_CA_BUNDLE`` says, else those that ``requests`` trusts.
@@ -62,6 +64,7 @@ class CurlSender:
         *,
         connections: int = 64,
         timeout: float = 10.0,
+        total_timeout: float | None = None,
         connect_timeout: float = 5.0,
         verify: bool | str | os.PathLike[str] | None = None,
         audit: float = AUDIT,
@@ -72,6 +75,7 @@ class CurlSender:
         self._options = CurlOptions(
             connections=self.connections,
             timeout=seconds("timeout", timeout),
+            total_timeout=seconds("total_timeout", timeout if total_timeout is None else total_timeout),
             connect_timeout=seconds("connect_timeout", connect_timeout),
             trusted=_trusted(verify),
             audit=_share("audit", audit),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import math
 import time
 
 from collections import deque
@@ -15,6 +16,8 @@ from typing import Any, Final
 
 from requests.utils import get_environ_proxies, select_proxy
 
+from wirewitness.core.request import Request
+from wirewitness.errors import UnsupportedPayload
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.curl_evidence import (
     BROKEN,
@@ -26,7 +29,7 @@ from wirewitness.outbox.curl_evidence import (
     without_exchange,
 )
 from wirewitness.outbox.curl_options import CurlOptions
-from wirewitness.outbox.curl_request import fields_of, url_of
+from wirewitness.outbox.curl_request import lines_of
 from wirewitness.outbox.message import Message, Origin
 from wirewitness.outbox.sender import Attempt, Lane
 from wirewitness.wire.recorder import MOST_RECORDED
@@ -104,14 +107,14 @@ class Transfer:
         Make a message ready to be sent.
 
         Raises:
-            Unsendable: If no request can be made of it.
+            UnsupportedPayload: If no request can be made of it.
         """
         content = message.content
         length = len(content)
-        aim = (message.method, message.target, message.headers, not length)
+        aim = (message.request, not length)
         if aim != self._aim:
             self._aim = ()
-            self._take_aim(message, with_content=length > 0)
+            self._take_aim(aim[0], message.origin, with_content=length > 0)
             self._aim = aim
         if length:
             self.setopt(POSTFIELDSIZE, length)
@@ -123,22 +126,25 @@ class Transfer:
         self.length = length
         self.message = message
 
-    def _take_aim(self, message: Message, *, with_content: bool) -> None:
-        url, fields = url_of(message), fields_of(message.headers)
+    def _take_aim(self, request: Request, origin: Origin | None, *, with_content: bool) -> None:
         self.curl.reset()
         self.audited = False
         self._set_always()
-        self._url = url
-        self.setopt(pycurl.URL, url)
-        self.setopt(pycurl.HTTPHEADER, fields)
-        self._set_proxy(message)
-        self._set_method(message, with_content=with_content)
+        # Put together from what was checked, without user info: libcurl has nothing to interpret.
+        self._url = request.url.encode("ascii")
+        self.setopt(pycurl.URL, self._url)
+        self.setopt(pycurl.HTTPHEADER, lines_of(request))
+        self._set_proxy(request, origin)
+        self._set_method(request.method, with_content=with_content)
 
     def _set_always(self) -> None:
         options = self._options
         for option, value in _ALWAYS:
             self.setopt(option, value)
-        self.setopt(pycurl.TIMEOUT_MS, max(1, round(options.timeout * 1000)))
+        self.setopt(pycurl.TIMEOUT_MS, max(1, round(options.total_timeout * 1000)))
+        if options.timeout < options.total_timeout:
+            self.setopt(pycurl.LOW_SPEED_LIMIT, 1)
+            self.setopt(pycurl.LOW_SPEED_TIME, max(1, math.ceil(options.timeout)))
         self.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, round(options.connect_timeout * 1000)))
         self.setopt(pycurl.DEBUGFUNCTION, self._record)
         if options.trusted is None:
@@ -148,17 +154,15 @@ class Transfer:
             where = pycurl.CAPATH if Path(options.trusted).is_dir() else pycurl.CAINFO
             self.setopt(where, options.trusted)
 
-    def _set_proxy(self, message: Message) -> None:
-        origin = message.origin
+    def _set_proxy(self, request: Request, origin: Origin | None) -> None:
         if origin not in self._proxies:
-            self._proxies[origin] = select_proxy(message.url, get_environ_proxies(message.url)) or ""
+            self._proxies[origin] = select_proxy(request.url, get_environ_proxies(request.url)) or ""
         proxy = self._proxies[origin]
         self._proxied = bool(proxy)
         # Nothing said, libcurl would read the environment by rules of its own.
         self.setopt(pycurl.PROXY, proxy)
 
-    def _set_method(self, message: Message, *, with_content: bool) -> None:
-        method = message.method
+    def _set_method(self, method: str, *, with_content: bool) -> None:
         if with_content or method not in {"GET", "HEAD"}:
             self.setopt(pycurl.POST, 1)
             self.setopt(POSTFIELDSIZE, 0)
@@ -234,6 +238,8 @@ _ALWAYS: Final = (
     (pycurl.TCP_NODELAY, 1),
     # Answers' contents are of no interest; without this they'd go to standard output.
     (pycurl.WRITEFUNCTION, len),
+    # Whoever sends more than that is not listened to: the status is known.
+    (pycurl.MAXFILESIZE, 1 << 16),
 )
 
 
@@ -293,7 +299,7 @@ class Loop:
         transfer = self._free.pop() if self._free else self._made()
         try:
             transfer.load(message, audited=self._audits(message) or recording)
-        except (ValueError, pycurl.error):
+        except (UnsupportedPayload, ValueError, pycurl.error):
             # libcurl has an opinion of its own on what can be sent, too.
             self._free.append(transfer)
             self._attempts.append(without_exchange(message, UNSENDABLE, steady_ns()))

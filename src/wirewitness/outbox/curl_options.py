@@ -16,7 +16,8 @@ class CurlOptions:
 
     Attributes:
         connections: How many transfers at once.
-        timeout: Seconds for a transfer.
+        timeout: Seconds in which at least something must move.
+        total_timeout: Seconds for a transfer.
         connect_timeout: Seconds of these for the connection.
         trusted: A file or a folder of trusted certificates; None to trust any.
         audit: The share of transfers whose bytes are recorded.
@@ -25,6 +26,7 @@ class CurlOptions:
 
     connections: int
     timeout: float
+    total_timeout: float
     connect_timeout: float
     trusted: str | None
     audit: float

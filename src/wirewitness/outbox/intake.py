@@ -4,15 +4,18 @@ From a call of any shape to a message: the payload is frozen here, on the caller
 
 from __future__ import annotations
 
+import logging
+
 from collections.abc import Mapping
 from typing import Any, Final
 
 from wirewitness.adapters.optimizely import intent_of
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import QUERY_METHODS, Encode, freeze, freeze_query
+from wirewitness.core.request import MOST_URL, Fields, destination_of, fields_of, method_of, verb_of
 from wirewitness.errors import UnsupportedPayload
 from wirewitness.outbox.clock import steady_ns
-from wirewitness.outbox.message import Fields, Form, Message, origin_of_url
+from wirewitness.outbox.message import Form, Message
 from wirewitness.typing import Intent
 
 
@@ -21,6 +24,10 @@ JSON: Final[Fields] = (("Content-Type", "application/json"),)
 
 _ONE, _THREE = 1, 3
 
+_log: Final = logging.getLogger("wirewitness")
+# The names of header fields that were said to be left out: a dozen at most, they are all known ones.
+_SAID: Final[set[str]] = set()
+
 
 def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Intent, Fields]:
     """
@@ -28,6 +35,7 @@ def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Intent, Fields]
 
     Raises:
         TypeError: If it's neither.
+        UnsupportedPayload: If a header field can't be sent.
     """
     headers = kwargs.pop("headers", None)
     if len(args) == _ONE and not kwargs:
@@ -44,7 +52,7 @@ def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Intent, Fields]
 def _of_three(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Intent:
     names = ("http_verb", "url", "params")
     verb, url, params = (*args, *(kwargs[name] for name in names[len(args) :]))
-    return Intent(str(verb).upper(), url, params)
+    return Intent(verb_of(verb), url, params)
 
 
 def _headers_of(event: Any) -> Any:
@@ -54,8 +62,14 @@ def _headers_of(event: Any) -> Any:
 def _fields(headers: Any) -> Fields:
     if not headers:
         return JSON
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return tuple((str(name), str(value)) for name, value in pairs)
+    fields, left_out = fields_of(headers)
+    for name in left_out:
+        if name not in _SAID:
+            _SAID.add(name)
+            _log.warning(
+                "the header field %s is left out of requests: the sender sets it; further ones are not logged", name
+            )
+    return fields
 
 
 def message_of(intent: Intent, headers: Fields, encode: Encode | None = None) -> Message:
@@ -63,19 +77,23 @@ def message_of(intent: Intent, headers: Fields, encode: Encode | None = None) ->
     Freeze what is to be sent.
 
     Raises:
-        UnsupportedPayload: If its bytes can't be known, or it can't be sent to where it's to go.
+        UnsupportedPayload: If its bytes can't be known, or no request can be made of it: see :mod:`wirewitness.core.request`.
     """
+    method, url = method_of(intent.method), intent.url
+    if type(url) is not str:
+        # A subclass may be an enumeration of URLs.
+        url = str.__str__(url) if isinstance(url, str) else ""
+    destination_of(url)
     form = _form(intent)
     if form is Form.QUERY:
-        body = freeze_query(intent.url, intent.params).body
+        body = freeze_query(url, intent.params).body
         headers = () if headers is JSON else headers
+        if len(url) + len(body) > MOST_URL:
+            msg = f"the URL with its query has more than {MOST_URL} characters"
+            raise UnsupportedPayload(msg, reason=Reason.UNSENDABLE)
     else:
         body = freeze(intent.params, encode=encode).body
-    url = intent.url
-    if not isinstance(url, str) or origin_of_url(url) is None:
-        msg = f"{type(url).__name__} is no absolute URL to send to"
-        raise UnsupportedPayload(msg, reason=Reason.UNSENDABLE)
-    return Message(intent.method, url, headers, body, form, steady_ns())
+    return Message(method, url, headers, body, form, steady_ns())
 
 
 def _form(intent: Intent) -> Form:

@@ -9,16 +9,19 @@ import functools
 
 from typing import Any, Final, NamedTuple
 
-from wirewitness.core.exchange import Address, address_of
+from wirewitness.core.exchange import Address, address_of, cached_if_short
 from wirewitness.core.payload import Payload
+from wirewitness.core.request import Fields, Request, request_of
 from wirewitness.core.settlement import Settlement
 
 
-Fields = tuple[tuple[str, str], ...]
-"""Header fields in their order."""
+__all__ = ["OVERHEAD", "USUAL", "Fields", "Form", "Message", "Origin", "origin_of", "origin_of_url"]
 
 OVERHEAD: Final = 1024
-"""Bytes that a message takes in memory beside its body, roughly: what the bounds in bytes reckon with."""
+"""Bytes that a message takes in memory beside its body, roughly: with a URL and header fields of :data:`USUAL`."""
+
+USUAL: Final = 512
+"""Bytes of URL and header fields that :data:`OVERHEAD` holds; what goes beyond is counted."""
 
 
 class Form(enum.StrEnum):
@@ -53,6 +56,7 @@ class Message:
         last: How the last attempt ended; None if there was none, or none in this process.
         home: The spool that holds it, where there is more than one.
         traced: Whether its attempts have spans, so that a sender is to keep their records.
+        size: Bytes that the bounds reckon it with: body, URL and header fields beyond the usual, and :data:`OVERHEAD`.
     """
 
     __slots__ = (
@@ -68,6 +72,7 @@ class Message:
         "id",
         "last",
         "method",
+        "size",
         "traced",
         "url",
     )
@@ -99,6 +104,7 @@ class Message:
         self.last: Settlement | None = None
         self.home: Any = None
         self.traced = False
+        self.size = OVERHEAD + len(body) + max(0, len(url) + (_bytes_of(headers) if headers else 0) - USUAL)
 
     @property
     def payload(self) -> Payload:
@@ -106,8 +112,20 @@ class Message:
         return Payload(self.body, in_query=self.form is Form.QUERY)
 
     @property
+    def request(self) -> Request:
+        """
+        The request that any sender makes of it.
+
+        Raises:
+            UnsupportedPayload: If none can be made of it; an Outbox accepts no such message.
+        """
+        if self.form is Form.QUERY:
+            return request_of(self.method, self.url, self.headers, self.body)
+        return _request_of(self.method, self.url, self.headers)
+
+    @property
     def target(self) -> str:
-        """The URL to request, a GET's query included."""
+        """The URL that the caller asked for, a GET's query included. It may hold user info: see :attr:`request`."""
         if self.form is not Form.QUERY:
             return self.url
         base = self.url.partition("#")[0].partition("?")[0]
@@ -122,11 +140,6 @@ class Message:
     def origin(self) -> Origin | None:
         """Scheme, host and port it goes to, or None where the URL can't be read."""
         return origin_of_url(self.url)
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory that it's reckoned with."""
-        return len(self.body) + OVERHEAD
 
     def __repr__(self) -> str:
         return f"<Message {self.id} {self.method} {len(self.body)} bytes, {self.attempts} attempts>"
@@ -153,9 +166,18 @@ def origin_of(address: Address | None) -> Origin | None:
     return None if address is None else Origin(*address[:3])
 
 
-@functools.lru_cache(maxsize=256)
+@cached_if_short
 def origin_of_url(url: str) -> Origin | None:
     """
     The origin of an absolute URL, or None if it isn't one.
     """
     return origin_of(address_of(url))
+
+
+# Most messages of a process have the same URL and fields.
+_request_of: Final = functools.lru_cache(maxsize=64)(request_of)
+
+
+@functools.lru_cache(maxsize=64)
+def _bytes_of(headers: Fields) -> int:
+    return sum([len(name) + len(value) for name, value in headers])

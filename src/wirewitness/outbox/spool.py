@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from wirewitness.core.limits import positive
 from wirewitness.core.outcome import Reason
-from wirewitness.outbox.message import OVERHEAD, Message, Origin, origin_of_url
+from wirewitness.outbox.message import Message, Origin, origin_of_url
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ class Shelf:
         """
         Put a message at the end, or among those that are due later.
         """
-        size = len(message.body) + OVERHEAD
+        size = message.size
         with self.lock:
             self._held[message.id] = message
             self.bytes += size
@@ -284,7 +284,7 @@ class Shelf:
 
     def _mend(self) -> None:
         # An exception from outside has interrupted somebody half-way: what is held is what counts, and is put in order anew.
-        self.bytes = sum([len(message.body) + OVERHEAD for message in self._held.values()])
+        self.bytes = sum([message.size for message in self._held.values()])
         self._later = [entry for entry in self._later if entry[1] in self._held]
         heapq.heapify(self._later)
         elsewhere = {entry[1] for entry in self._later} | self._claimed
@@ -353,7 +353,7 @@ class Shelf:
         with self.lock:
             gone = [message for message in messages if self._held.pop(message.id, None) is not None]
             self._claimed.difference_update([message.id for message in gone])
-            size = sum([len(message.body) + OVERHEAD for message in gone])
+            size = sum([message.size for message in gone])
             self.bytes -= size
             return gone
 
@@ -423,7 +423,7 @@ class MemorySpool:
 
     Args:
         most: How many messages at most.
-        most_bytes: How many bytes at most; a message counts its body and :data:`~wirewitness.outbox.message.OVERHEAD`.
+        most_bytes: How many bytes at most; as :attr:`Message.size` counts them.
 
     Raises:
         ConfigurationError: If a limit isn't a positive whole number.
@@ -467,7 +467,7 @@ class MemorySpool:
         """
         Take a message, if there's room.
         """
-        shelf, size = self._shelf, len(message.body) + OVERHEAD
+        shelf, size = self._shelf, message.size
         if size > self.most_bytes:
             return Reason.TOO_LARGE
         with shelf.lock:

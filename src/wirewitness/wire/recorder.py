@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from wirewitness._clock import perf_counter, plausible, wall_ns
-from wirewitness.core.exchange import Address, Exchange, address_of, normal_address, resolve
+from wirewitness.core.exchange import Address, Exchange, address_of, normal_address, resolve, without_user_info
 from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
 from wirewitness.core.outcome import Reason, error_type, reason_of_error
 from wirewitness.core.payload import QUERY_METHODS, digest_from_header
@@ -74,7 +74,7 @@ class Recorder:
     def __init__(  # noqa: PLR0913 -- what a request line and a connection are made of
         self, dispatch: Dispatch | None, *, scheme: str, host: str, port: int, method: str, target: str
     ) -> None:
-        self._scheme, self._host, self._port = scheme, host.lower(), port
+        self._scheme, self._host, self._port = scheme, without_user_info(host.lower()), port
         self._method, self._target = method, target
         self._embeds: frozenset[bytes] = frozenset()
         self._pieces: list[bytes] = []
