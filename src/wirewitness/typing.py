@@ -24,6 +24,9 @@ class Intent(NamedTuple):
     url: str | None
     params: object
 
+    def __repr__(self) -> str:
+        return f"<Intent {self.method}>"
+
 
 Adapter: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], Intent]"
 """Reads an :class:`Intent` from a call's positional and keyword arguments, and changes neither."""

@@ -38,6 +38,9 @@ class Head(NamedTuple):
     content_encoding: str
     clear: bool = True
 
+    def __repr__(self) -> str:
+        return f"<Head {self.method}>"
+
 
 @dataclass(frozen=True)
 class Content:

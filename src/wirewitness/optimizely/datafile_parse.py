@@ -47,6 +47,9 @@ class Datafile(NamedTuple):
     config: ProjectConfig
     optimizely_config: OptimizelyConfig
 
+    def __repr__(self) -> str:
+        return f"<Datafile of {len(self.text)} characters, revision {self.revision}>"
+
     @property
     def revision(self) -> str | None:
         """Its revision: digits, by convention."""

@@ -81,6 +81,9 @@ class Transcript(NamedTuple):
     content: bytes
     received: bytes
 
+    def __repr__(self) -> str:
+        return f"<Transcript of {len(self.head)} + {len(self.content)} bytes>"
+
 
 class Transferred(NamedTuple):
     """
@@ -113,6 +116,9 @@ class Transferred(NamedTuple):
     redirect: str | None
     retry_after: int
     transcript: Transcript | None
+
+    def __repr__(self) -> str:
+        return f"<Transferred {self.uploaded} bytes, status {self.status}, code {self.code}>"
 
     @property
     def answer(self) -> int | None:
