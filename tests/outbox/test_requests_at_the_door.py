@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from wirewitness import Outcome, Reason
@@ -161,6 +161,7 @@ requests = st.fixed_dictionaries(
 @pytest.mark.parametrize("sender", [HttpSender, CurlSender])
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(requests, min_size=10, max_size=20))
+@example([{"verb": "PUT", "path": "/%a0/../%zz", "query": "?%c3%A4", "headers": {}, "params": b""}])
 def test_what_is_accepted_arrives_as_given(sink, sender, wanted):
     before = len(sink.requests)
     with contextlib.closing(Outbox(sender(), retry=RetryPolicy(attempts=1))) as outbox:
