@@ -27,7 +27,28 @@ from wirewitness.testing import capture
 SECRET = "hunter2"
 # What a field of such a name holds can be a payload or a credential, or hold one.
 TELLING = frozenset(
-    ["authorization", "body", "content", "datafile", "fields", "head", "headers", "key", "location", "params", "payload", "query", "received", "redirect", "sdk_key", "target", "text", "transcript", "url", "user_info"]
+    [
+        "authorization",
+        "body",
+        "content",
+        "datafile",
+        "fields",
+        "head",
+        "headers",
+        "key",
+        "location",
+        "params",
+        "payload",
+        "query",
+        "received",
+        "redirect",
+        "sdk_key",
+        "target",
+        "text",
+        "transcript",
+        "url",
+        "user_info",
+    ]
 )
 # The kit and the command line show what their own user gave them, to that user. _Settings holds selectors, no values.
 LEFT_OUT = ("wirewitness.cli", "wirewitness.conformance", "wirewitness._witness", "wirewitness.outbox.sqlite.record")

@@ -163,7 +163,8 @@ class Transfer:
         self.setopt(pycurl.PROXY, proxy)
         # libcurl writes percent-encodings in upper case. To a proxy that forwards, the target is the whole URL (RFC 9112
         # section 3.2.2); through a tunnel or SOCKS it's the server's own.
-        forwarded = proxy[:4].lower() == "http" and request.destination.scheme == "http"
+        kind = proxy.partition("://")[0].lower() if "://" in proxy else "http"
+        forwarded = proxy and kind in {"http", "https"} and request.destination.scheme == "http"
         self.setopt(pycurl.REQUEST_TARGET, request.url if forwarded else request.target)
 
     def _set_method(self, method: str, *, with_content: bool) -> None:
