@@ -24,9 +24,11 @@ class Attempt(Protocol):
     @property
     def over(self) -> bool:
         """Whether a response or a failure has ended it."""
+        ...
 
     def exchange(self, resend_count: int) -> Exchange:
         """What is known of it by now."""
+        ...
 
 
 class Owner(Protocol):
@@ -36,15 +38,19 @@ class Owner(Protocol):
 
     def reconsider(self, dispatch: Dispatch) -> None:
         """Late evidence has come in."""
+        ...
 
     def recognised(self, dispatch: Dispatch) -> None:
         """Its bytes have shown up in a context that isn't its own, which is the current one now."""
+        ...
 
     def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
         """No more evidence is waited for."""
+        ...
 
     def ignores_requests(self, dispatch: Dispatch) -> bool:
         """Whether requests made right now are nobody's business, such as those of a telemetry exporter."""
+        ...
 
 
 class Dispatch:
@@ -67,18 +73,18 @@ class Dispatch:
         redirected_to: Where late requests for it were redirected to.
         deadline: Until when late evidence is waited for, monotonic seconds.
         trace: What telemetry keeps of it.
-        token: What resets the ContextVar.
+        outside: The dispatch that is current again when this one is left.
     """
 
     # Most dispatches leave most of these alone: as class attributes they cost no time to set.
-    duration = 0.0
+    duration: float = 0.0
     open = True
     settlement: Settlement | None = None
     unseen = Reason.NO_EVIDENCE
     redirected_to: tuple[Address, ...] = ()
-    deadline = 0.0
+    deadline: float = 0.0
     trace: Any = None
-    token: Any = None
+    outside: Dispatch | None = None
     _exchanges: tuple[Exchange, ...] | None = None
     _target: Address | EllipsisType | None = Ellipsis
 
@@ -103,13 +109,13 @@ class Dispatch:
         self.parent = parent
         self._url = url
         self._attempts: list[Attempt] = []
-        self.started_ns = wall_ns()
+        self.started_ns: int = wall_ns()
         self._clock = perf_counter()
 
     @property
     def target(self) -> Address | None:
         """Where the caller asked it to go, or None."""
-        if self._target is Ellipsis:
+        if isinstance(self._target, EllipsisType):
             self._target = _address_in(self._url)
         return self._target
 

@@ -125,6 +125,20 @@ class Observer:
         except UnsupportedPayload as unsupported:
             return None, Reason.UNREADABLE if unsupported.reason == Reason.UNREADABLE else Reason.UNSERIALIZABLE
 
+    def leave(self, dispatch: Dispatch | None) -> None:
+        """
+        The inner code has stopped for now: the caller's own context is back.
+        """
+        if dispatch is not None:
+            self._watch.leave(dispatch)
+
+    def enter(self, dispatch: Dispatch | None) -> None:
+        """
+        The inner code goes on.
+        """
+        if dispatch is not None:
+            self._watch.enter(dispatch)
+
     def close(self, dispatch: Dispatch | None, error: BaseException | None) -> None:
         """
         The inner call is over.

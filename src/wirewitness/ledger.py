@@ -87,11 +87,11 @@ class _Counts:
         self.clear()
 
     def clear(self) -> None:
-        self.accepted = 0
+        self.accepted: int = 0
         self._endings: dict[Ending, list[int]] = {}
-        self.exchanges = 0
+        self.exchanges: int = 0
         self.open: dict[Dispatch, Stage] = {}
-        self.stock = {Stage.QUEUED.value: 0, Stage.IN_FLIGHT.value: 0}
+        self.stock: dict[str, int] = {Stage.QUEUED.value: 0, Stage.IN_FLIGHT.value: 0}
 
     def cell(self, ending: Ending) -> list[int]:
         # A cell, so that adding to it is one step: a signal handler that dispatches can come between any two.

@@ -30,18 +30,27 @@ class Shows(Protocol):
 
     def opened(self, dispatch: Dispatch) -> object:
         """The call begins."""
+        ...
 
     def closed(self, dispatch: Dispatch) -> object:
-        """The inner call is over."""
+        """The inner code has stopped, at its end or for now."""
+        ...
+
+    def entered(self, dispatch: Dispatch) -> object:
+        """The inner code goes on."""
+        ...
 
     def recognised(self, dispatch: Dispatch) -> object:
         """Its bytes are on the wire in the current context, which is another's."""
+        ...
 
     def ignores(self, dispatch: Dispatch) -> bool:
         """Whether requests made right now are a telemetry exporter's own."""
+        ...
 
     def expect_more(self) -> object:
         """A settlement will come later, perhaps at the end of the process."""
+        ...
 
 
 class Watch:
@@ -76,7 +85,30 @@ class Watch:
         if dispatch.payload is not None:
             EVIDENCE.add(dispatch)
         self._shows.opened(dispatch)
-        dispatch.token = CURRENT.set(dispatch)
+        dispatch.outside = CURRENT.get()
+        CURRENT.set(dispatch)
+
+    @fail_open("witness")
+    def leave(self, dispatch: Dispatch) -> None:
+        """
+        The inner code has stopped, at its end or for now: the caller's own context is back.
+        """
+        # Where another dispatch is the current one, this was begun in another context than it is left in: by the garbage
+        # collection, perhaps in the middle of that dispatch. That one's context is none of this one's.
+        if CURRENT.get() is dispatch:
+            CURRENT.set(dispatch.outside)
+            dispatch.outside = None
+            self._shows.closed(dispatch)
+
+    @fail_open("witness")
+    def enter(self, dispatch: Dispatch) -> None:
+        """
+        The inner code goes on after :meth:`leave`, perhaps in another context.
+        """
+        if dispatch.open:
+            self._shows.entered(dispatch)
+            dispatch.outside = CURRENT.get()
+            CURRENT.set(dispatch)
 
     def undo(self, dispatch: Dispatch) -> None:
         """
@@ -117,11 +149,7 @@ class Watch:
         dispatch.open = False
         dispatch.source = None
         dispatch.touch()
-        self._shows.closed(dispatch)
-        try:
-            CURRENT.reset(dispatch.token)
-        except ValueError:  # a coroutine that was closed in another context than it ran in
-            CURRENT.set(None)
+        self.leave(dispatch)
         if not dispatch.attempted:
             if wire.check() is not wire.TapState.INTACT:
                 dispatch.unseen = Reason.TAP_LOST

@@ -39,8 +39,8 @@ _NOT_DONE: Final = 2
 # Where it goes into a pipe or a file.
 _WIDE: Final = 1000
 
-path_argument = click.argument("path", type=click.Path(path_type=Path))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+path_argument: Callable[[Any], Any] = click.argument("path", type=click.Path(path_type=Path))
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class NotDone(click.ClickException):

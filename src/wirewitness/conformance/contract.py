@@ -18,9 +18,9 @@ from wirewitness.conformance.suite import PLAIN, SCENARIOS
 
 try:
     import pytest
-except ImportError as missing:  # pragma: no cover -- the test environment has it
+except ImportError as _missing:  # pragma: no cover -- the test environment has it
     msg = "wirewitness.conformance.DispatcherContract needs pytest: pip install pytest"
-    raise ImportError(msg) from missing
+    raise ImportError(msg) from _missing
 
 
 class DispatcherContract:

@@ -50,7 +50,7 @@ class Stage:
         self.patience = PATIENCE
         self.captured = captured
         self.seen = seen
-        self.events = [self._event(origin, params) for params in scenario.payloads()]
+        self.events: list[Event] = [self._event(origin, params) for params in scenario.payloads()]
         self.said: dict[str, Any] = {"calls": [], "mutated": False, "told": {}, "digests": {}, "three": target.three}
         self._given: list[tuple[Event, str]] = []
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from wirewitness._witness import witness
-from wirewitness.adapters import METHODS, binds
 from wirewitness.errors import WireWitnessError
 from wirewitness.ledger import Ledger
+from wirewitness.shapes import Resolved, Shape, binds, needs_no_instance, resolve_to_call
 
 
-SHAPES: Final = ("auto", "event", "three")
-"""What a dispatcher is called with: found out, one event, or a verb, a URL and parameters."""
+SHAPES: Final = ("auto", "event", "classic", "three")
+"""What a dispatcher is called with: found out, one event, or a verb, a URL and parameters (``three`` is ``classic``)."""
 
-_THREE: Final = 3
+_CHECKED: Final = {"three": "classic"}
 
 
 class BadTarget(Exception):  # noqa: N818 -- named for what it says of the target
@@ -108,78 +108,44 @@ def _imported(spec: str) -> Any:
 
 def _made(found: Any, kwargs: dict[str, Any], shape: str) -> Any:
     if isinstance(found, type):
-        return found if _is_static(found) and not kwargs else found(**kwargs)
+        return found if needs_no_instance(found) and not kwargs else found(**kwargs)
     return found(**kwargs) if inspect.isfunction(found) and _is_factory(found, kwargs, shape) else found
-
-
-def _is_static(cls: type) -> bool:
-    method = next((name for name in METHODS if hasattr(cls, name)), None)
-    return method is not None and isinstance(inspect.getattr_static(cls, method), (staticmethod, classmethod))
 
 
 def _is_factory(function: Any, kwargs: dict[str, Any], shape: str) -> bool:
     # A function that dispatches needs an event; one that can be called without anything makes something.
     signature = inspect.signature(function)
     if not kwargs and shape != "auto":
-        return not binds(signature, _THREE if shape == "three" else 1)
+        return not binds(signature, 1 if shape == "event" else 3)
     variadic = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in signature.parameters.values())
     return bool(kwargs) or (binds(signature, 0) and not variadic)
 
 
 def _target(spec: str, raw: Any, shape: str) -> Target:
-    name = next((known for known in METHODS if callable(getattr(raw, known, None))), None)
-    if name is None and not callable(raw):
-        msg = f"{spec} is no dispatcher: it has none of {', '.join(METHODS)}, and can't be called"
-        raise BadTarget(msg)
-    function = raw if name is None else getattr(raw, name)
-    three = _takes_three(spec, function, shape)
-    witnessed = isinstance(getattr(raw, "ledger", None), Ledger)
-    observed = raw if witnessed else _witnessed(spec, raw)
-    call = observed if name is None else getattr(observed, name)
-    return Target(raw, _sender(call, three=three), _keywords(call, function, three=three), witnessed, three)
-
-
-def _witnessed(spec: str, raw: Any) -> Any:
+    given = None if shape == "auto" else _CHECKED.get(shape, shape)
     try:
-        return witness(raw)
-    except Exception as error:
-        why = str(error) if isinstance(error, WireWitnessError) else _told(error)
-        msg = f"{spec} can't be witnessed: {why}"
+        resolved = resolve_to_call(raw, given)
+        witnessed = isinstance(getattr(raw, "ledger", None), Ledger)
+        observed = raw if witnessed else witness(raw, shape=given)
+        called = resolve_to_call(observed, resolved.shape)
+    except WireWitnessError as error:
+        msg = f"{spec} has no known shape: {error}"
         raise BadTarget(msg) from error
+    except Exception as error:
+        msg = f"{spec} can't be witnessed: {_told(error)}"
+        raise BadTarget(msg) from error
+    return Target(raw, called.send, _keywords(called), witnessed, resolved.shape is Shape.CLASSIC)
 
 
-def _takes_three(spec: str, function: Any, shape: str) -> bool:
-    if shape != "auto":
-        return shape == "three"
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return False
-    one, three = binds(signature, 1), binds(signature, _THREE)
-    if not (one or three):
-        msg = f"{spec}({', '.join(signature.parameters)}) has no known shape: it takes neither an event nor (http_verb, url, params)"
-        raise BadTarget(msg)
-    return three and not one
-
-
-def _sender(call: Callable[..., Any], *, three: bool) -> Callable[[Event], Any]:
-    if three:
-        return lambda event: call(event.http_verb, event.url, event.params)
-    return call
-
-
-def _keywords(call: Callable[..., Any], function: Any, *, three: bool) -> Callable[[Event], Any]:
-    try:
-        names = [name for name in inspect.signature(function).parameters if name != "self"]
-    except (TypeError, ValueError):
-        names = []
-    wanted = _THREE if three else 1
-    if len(names) < wanted or names[0] in {"args", "kwargs"}:
-        return _sender(call, three=three)
+def _keywords(called: Resolved) -> Callable[[Event], Any]:
+    three = called.shape is Shape.CLASSIC
+    names = [] if called.signature is None else list(called.signature.parameters)
+    if len(names) < (3 if three else 1) or names[0] in {"args", "kwargs"}:
+        return called.send
 
     def send(event: Event) -> Any:
         values = (event.http_verb, event.url, event.params) if three else (event,)
-        return call(**dict(zip(names, values, strict=False)))
+        return called.function(**dict(zip(names, values, strict=False)))
 
     return send
 

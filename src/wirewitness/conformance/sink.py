@@ -30,9 +30,9 @@ from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD
 
 try:
     import h11
-except ImportError as missing:  # pragma: no cover -- the test environment has it
+except ImportError as _missing:  # pragma: no cover -- the test environment has it
     msg = "wirewitness.conformance needs h11: pip install 'wirewitness[conformance]'"
-    raise ImportError(msg) from missing
+    raise ImportError(msg) from _missing
 
 FAULT_FIELD: Final = "x-sink"
 """The request header field that asks for the fault of another path."""
@@ -161,7 +161,7 @@ class Sink:
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.host = host
-        self.port = port
+        self.port: int = port
         self._tls = tls
         self._log = _Log()
         self._stopping = threading.Event()

@@ -4,15 +4,15 @@ What an Optimizely client is surrounded by: its datafile, its experiments, its d
 
 try:
     import optimizely as _sdk  # noqa: F401 -- so that what's missing is named
-except ImportError as missing:  # pragma: no cover -- the test environment has it
+except ImportError as _missing:  # pragma: no cover -- the test environment has it
     msg = "wirewitness.optimizely needs the SDK: pip install 'wirewitness[optimizely]'"
-    raise ModuleNotFoundError(msg, name="optimizely") from missing
+    raise ModuleNotFoundError(msg, name="optimizely") from _missing
 
+from wirewitness.optimizely.adapt import ThreeArguments, adapt_dispatcher
 from wirewitness.optimizely.datafile import CachedConfigManager, Fault, Fetch, Fetched, Source
 from wirewitness.optimizely.event_ledger import EventBook
 from wirewitness.optimizely.experiments import Experiment, Feature, current_visitor, experiment, feature, visitor
 from wirewitness.optimizely.instrument import book_of, instrument, odp_book_of, uninstrument
-from wirewitness.optimizely.three_arguments import ThreeArguments
 
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Fetched",
     "Source",
     "ThreeArguments",
+    "adapt_dispatcher",
     "book_of",
     "current_visitor",
     "experiment",

@@ -20,10 +20,10 @@ from optimizely.project_config import ProjectConfig
 from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness.errors import ConfigurationError, shown
+from wirewitness.optimizely.adapt import adapt_dispatcher
 from wirewitness.optimizely.datafile_parse import Parser
 from wirewitness.optimizely.datafile_refresh import Refresher
 from wirewitness.optimizely.datafile_supply import Fallback, Held, OnFetch, Options, Supply
-from wirewitness.optimizely.three_arguments import one_argument
 from wirewitness.telemetry import MeterProvider, TracerProvider
 from wirewitness.telemetry.datafile import DatafileTelemetry, Fault, Fetch, Fetched, Gauges, Source
 
@@ -178,7 +178,7 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
             "error_handler": self.error_handler,
             "notification_center": self.notification_center,
         }
-        dispatcher = one_argument(event_dispatcher)
+        dispatcher = adapt_dispatcher(event_dispatcher)
         return Optimizely(config_manager=self, event_dispatcher=dispatcher, **{**shared, **options})
 
     def refresh(self) -> None:

@@ -47,7 +47,7 @@ class FetchFailed(Exception):  # noqa: N818 -- named for what it says
         super().__init__(fault.value)
         self.fault = fault
         self.status = status
-        self.error_type = error_type or (str(status) if fault is Fault.STATUS else fault.value)
+        self.error_type: str = error_type or (str(status) if fault is Fault.STATUS else fault.value)
 
 
 class Answer(NamedTuple):
@@ -79,7 +79,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.passed = False
+        self.passed: bool = False
         self._sockets: list[Any] = []
         self._timer = threading.Timer(seconds, self.end)
         self._timer.daemon = True

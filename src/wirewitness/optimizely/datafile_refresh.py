@@ -46,7 +46,7 @@ class Refresher:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._process = 0
-        self.overdue = float("inf") if self._stopped else 0.0
+        self.overdue: float = float("inf") if self._stopped else 0.0
 
     def ensure(self) -> None:
         """

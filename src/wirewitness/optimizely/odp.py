@@ -28,7 +28,7 @@ class OdpWatch:
     """
 
     def __init__(self, events: Any, totals: EventTotals, patches: Patches) -> None:
-        self.ledger = EventLedger(totals, dead(events, "thread"))
+        self.ledger: EventLedger = EventLedger(totals, dead(events, "thread"))
         weakref.finalize(events, self.ledger.end).atexit = False
         patches.later(self.ledger.end)
         self._events = events

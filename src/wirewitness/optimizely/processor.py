@@ -89,7 +89,7 @@ class Queue:
     ) -> None:
         self._ledger = ledger
         self._key_of = key_of
-        self.tells = hasattr(queue, "__dict__")
+        self.tells: bool = hasattr(queue, "__dict__")
         if self.tells:
             self._put = queue.put_nowait
             patches.set(queue, "put_nowait", self.put_nowait)
@@ -120,7 +120,7 @@ class ProcessorWatch:
     """
 
     def __init__(self, processor: Any, witnessed: Any, totals: EventTotals, patches: Patches) -> None:
-        self.ledger = EventLedger(totals, dead(processor, "executor"))
+        self.ledger: EventLedger = EventLedger(totals, dead(processor, "executor"))
         weakref.finalize(processor, self.ledger.end).atexit = False
         patches.later(self.ledger.end)
         self._processor = processor

@@ -71,7 +71,7 @@ class CurlSender:
         receiver_origins: Iterable[str] = (),
     ) -> None:
         self._run = _runner()
-        self.connections = positive("connections", connections)
+        self.connections: int = positive("connections", connections)
         self._options = CurlOptions(
             connections=self.connections,
             timeout=seconds("timeout", timeout),

@@ -39,8 +39,8 @@ from wirewitness.wire.recorder import MOST_RECORDED
 pycurl: Any = importlib.import_module("pycurl")
 
 if not hasattr(pycurl, "RETRY_AFTER"):
-    msg = f"{pycurl.version} is too old"
-    raise ImportError(msg)
+    _msg = f"{pycurl.version} is too old"
+    raise ImportError(_msg)
 
 POSTFIELDSIZE: Final = pycurl.POSTFIELDSIZE_LARGE
 READFUNCTION: Final = pycurl.READFUNCTION
@@ -88,12 +88,12 @@ class Transfer:
     )
 
     def __init__(self, options: CurlOptions, proxies: dict[Origin | None, str]) -> None:
-        self.curl = pycurl.Curl()
-        self.setopt = self.curl.setopt
-        self.getinfo = self.curl.getinfo
+        self.curl: Any = pycurl.Curl()
+        self.setopt: Any = self.curl.setopt
+        self.getinfo: Any = self.curl.getinfo
         self.message: Message | None = None
-        self.length = 0
-        self.audited = False
+        self.length: int = 0
+        self.audited: bool = False
         self._options = options
         self._proxies = proxies
         self._proxied = False

@@ -119,7 +119,7 @@ class DeliveryLoop:
         self._spool = spool
         self._retry = retry
         self.breakers = breakers
-        self.back_pressure = BackPressure()
+        self.back_pressure: BackPressure = BackPressure()
         self._ledger = ledger
         self._telemetry = telemetry
         self._on_drop = on_drop
@@ -133,9 +133,9 @@ class DeliveryLoop:
         self._slots = max(1, int(getattr(sender, "connections", sender.threads)))
         self._drain_until: float | None = None
         self._adopt_at = monotonic() + _ADOPT_EVERY
-        self.wakeup = Wakeup()
-        self.stopped = False
-        self.recording = False
+        self.wakeup: Wakeup = Wakeup()
+        self.stopped: bool = False
+        self.recording: bool = False
 
     # The senders' side
 

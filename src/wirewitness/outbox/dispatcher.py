@@ -7,15 +7,14 @@ from __future__ import annotations
 import inspect
 import json
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from wirewitness.adapters import METHODS, binds
 from wirewitness.core.limits import positive
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.sender import Unsendable
+from wirewitness.shapes import instance_of, resolve_to_call
 
 
 class DispatcherSender:
@@ -26,15 +25,18 @@ class DispatcherSender:
         inner: A dispatcher: a class or an instance with ``dispatch_event``, ``dispatchEvent`` or ``dispatch``, or a
             function of an event or of ``(http_verb, url, params)``. It may be witnessed.
         threads: How many threads call it at once; more than one only if it can be called so.
+        shape: ``event`` or ``classic``, where its arguments don't tell which it takes.
 
     Raises:
-        ConfigurationError: If ``inner`` is no dispatcher.
+        ConfigurationError: If ``inner`` is no dispatcher, or may be called in two ways.
     """
 
-    def __init__(self, inner: Any, *, threads: int = 1) -> None:
-        self.threads = positive("threads", threads)
-        self._function = _function_of(inner)
-        self._with_event = _takes_event(self._function)
+    def __init__(self, inner: Any, *, threads: int = 1, shape: str | None = None) -> None:
+        self.threads: int = positive("threads", threads)
+        self._inner = resolve_to_call(instance_of(inner), shape)
+        if inspect.iscoroutinefunction(inspect.unwrap(self._inner.function)):
+            msg = f"{shown(inner)} is async: an Outbox has threads of its own, give it a dispatcher that isn't"
+            raise ConfigurationError(msg)
 
     def send(self, message: Message) -> None:
         """
@@ -44,48 +46,7 @@ class DispatcherSender:
             Unsendable: If it can't be given a value that it would encode as the payload's bytes.
             BaseException: Whatever the dispatcher raises.
         """
-        if self._with_event:
-            self._function(Event(message))
-        else:
-            self._function(message.method, message.url, params_of(message))
-
-
-def _function_of(given: Any) -> Callable[..., Any]:
-    inner = _instance_of(given)
-    function: Any = next((found for name in METHODS if callable(found := getattr(inner, name, None))), inner)
-    if not callable(function):
-        msg = f"{given!r} is no dispatcher: it has no {', '.join(METHODS)}, and can't be called"
-        raise ConfigurationError(msg)
-    if inspect.iscoroutinefunction(inspect.unwrap(function)):
-        msg = f"{given!r} is async: an Outbox has threads of its own, give it a dispatcher that isn't"
-        raise ConfigurationError(msg)
-    called: Callable[..., Any] = function
-    return called
-
-
-def _instance_of(inner: Any) -> Any:
-    if not isinstance(inner, type):
-        return inner
-    name = next((name for name in METHODS if hasattr(inner, name)), None)
-    found = None if name is None else inspect.getattr_static(inner, name)
-    if isinstance(found, (staticmethod, classmethod)):
-        return inner
-    try:
-        return inner()
-    except TypeError as error:
-        msg = f"{inner.__qualname__} can't be made without arguments ({error}): give an instance of it"
-        raise ConfigurationError(msg) from error
-
-
-def _takes_event(function: Any) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return True
-    names = list(signature.parameters)
-    if names[:1] == ["event"]:
-        return True
-    return not binds(signature, 3)
+        self._inner.send(Event(message))
 
 
 class Event:
@@ -102,10 +63,10 @@ class Event:
     __slots__ = ("headers", "http_verb", "params", "url")
 
     def __init__(self, message: Message) -> None:
-        self.url = message.url
-        self.params = params_of(message)
-        self.http_verb = message.method
-        self.headers = dict(message.headers)
+        self.url: str = message.url
+        self.params: Any = params_of(message)
+        self.http_verb: str = message.method
+        self.headers: dict[str, str] = dict(message.headers)
 
 
 def params_of(message: Message) -> Any:

@@ -9,13 +9,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from wirewitness.adapters.optimizely import intent_of
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import QUERY_METHODS, Encode, freeze, freeze_query
 from wirewitness.core.request import MOST_URL, Fields, destination_of, fields_of, method_of, verb_of
 from wirewitness.errors import UnsupportedPayload
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.message import Form, Message
+from wirewitness.shapes import intent_of
 from wirewitness.typing import Intent
 
 
@@ -39,10 +39,10 @@ def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Intent, Fields]
     """
     headers = kwargs.pop("headers", None)
     if len(args) == _ONE and not kwargs:
-        return intent_of(args[0]), _fields(headers or _headers_of(args[0]))
+        return intent_of(args[0], without_verb=True), _fields(headers or _headers_of(args[0]))
     if len(args) + len(kwargs) == _ONE:
         (event,) = kwargs.values()
-        return intent_of(event), _fields(headers or _headers_of(event))
+        return intent_of(event, without_verb=True), _fields(headers or _headers_of(event))
     if len(args) + len(kwargs) == _THREE:
         return _of_three(args, kwargs), _fields(headers)
     msg = f"an Outbox takes an event, or (http_verb, url, params), and was given {len(args) + len(kwargs)} arguments"

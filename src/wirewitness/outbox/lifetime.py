@@ -33,15 +33,19 @@ class Closable(Protocol):
     @property
     def exit_timeout(self) -> float:
         """Seconds that the end may be delayed by."""
+        ...
 
     def drain(self, timeout: float) -> object:
         """Wait until what is accepted is delivered, and stay open."""
+        ...
 
     def close(self, timeout: float) -> object:
         """Deliver what is left, and let go of threads and files."""
+        ...
 
     def renew(self) -> None:
         """Start empty: this is a forked child."""
+        ...
 
 
 # Not weakly: dropping the last reference to an Outbox does not say that what it holds may be lost.

@@ -90,21 +90,21 @@ class Message:
         id: int = 0,  # noqa: A002 -- its name everywhere
         context: Any = None,
     ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.body = body
-        self.form = form
-        self.accepted_ns = accepted_ns
-        self.attempts = attempts
-        self.answers = 0
-        self.due = due
-        self.id = id
-        self.context = context
+        self.method: str = method
+        self.url: str = url
+        self.headers: Fields = headers
+        self.body: bytes = body
+        self.form: Form = form
+        self.accepted_ns: int = accepted_ns
+        self.attempts: int = attempts
+        self.answers: int = 0
+        self.due: float = due
+        self.id: int = id
+        self.context: Any = context
         self.last: Settlement | None = None
         self.home: Any = None
-        self.traced = False
-        self.size = OVERHEAD + len(body) + max(0, len(url) + (_bytes_of(headers) if headers else 0) - USUAL)
+        self.traced: bool = False
+        self.size: int = OVERHEAD + len(body) + max(0, len(url) + (_bytes_of(headers) if headers else 0) - USUAL)
 
     @property
     def payload(self) -> Payload:

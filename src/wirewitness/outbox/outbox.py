@@ -108,15 +108,15 @@ class Outbox:
     ) -> None:
         self.name = name
         self._overflow = policy(overflow)
-        self.spool = _spool(spool, self._overflow)
+        self.spool: Spool = _spool(spool, self._overflow)
         self._sender = _sender(sender, workers)
         wire.install()
         self._retry = RetryPolicy() if retry is None else retry
         self._breakers = Breakers() if breakers is None else breakers
         self._encode, self._on_drop, self._on_settle = _hooks(encode=encode, on_drop=on_drop, on_settle=on_settle)
         self._evidence_timeout = seconds("evidence_timeout", evidence_timeout)
-        self.exit_timeout = seconds("exit_timeout", exit_timeout)
-        self.ledger = Ledger(name)
+        self.exit_timeout: float = seconds("exit_timeout", exit_timeout)
+        self.ledger: Ledger = Ledger(name)
         self._telemetry = OutboxTelemetry(self, tracer_provider=tracer_provider, meter_provider=meter_provider)
         self._empty()
         self._start_spool()

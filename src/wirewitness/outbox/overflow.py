@@ -37,6 +37,7 @@ class Overflow(Protocol):
         Returns:
             None where the message has been put; else why it's dropped.
         """
+        ...
 
 
 class DropNewest:

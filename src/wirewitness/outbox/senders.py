@@ -70,7 +70,7 @@ class HttpSender:
         total_timeout: float | None = None,
         verify: bool | str | None = None,
     ) -> None:
-        self.threads = positive("threads", threads)
+        self.threads: int = positive("threads", threads)
         self._timeout = seconds("timeout", timeout)
         self._total = 3 * self._timeout if total_timeout is None else seconds("total_timeout", total_timeout)
         self._verify = _trusted() if verify is None else verify
@@ -101,7 +101,8 @@ class HttpSender:
             request.method,
             request.destination.origin,
             data=message.content,
-            timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout, total=self._total),
+            # requests takes one of urllib3's, which its stubs do not say.
+            timeout=cast(Any, urllib3.Timeout(connect=self._timeout, read=self._timeout, total=self._total)),
             auth=functools.partial(_as_accepted, request),
             allow_redirects=False,
             proxies=local.proxies[origin],
@@ -164,6 +165,10 @@ class Attempted:
     Args:
         timeout: Seconds to wait for each part.
     """
+
+    target: str
+
+    url: str
 
     __slots__ = ("_timeout", "_until", "target", "url")
 

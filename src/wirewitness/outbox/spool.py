@@ -71,6 +71,7 @@ class Spool(Protocol):
     @property
     def durable(self) -> bool:
         """Whether what it holds outlives the process."""
+        ...
 
     def start(self) -> int:
         """
@@ -80,11 +81,13 @@ class Spool(Protocol):
         Returns:
             How many messages earlier processes have left, which it now holds and which can be claimed.
         """
+        ...
 
     def abandon(self) -> None:
         """
         Hold nothing, until started again: this is a forked child, and all is the parent's. No file may be touched.
         """
+        ...
 
     def adopt(self) -> int:
         """
@@ -93,11 +96,13 @@ class Spool(Protocol):
         Returns:
             How many messages it holds in addition now.
         """
+        ...
 
     def take_lost(self) -> int:
         """
         How many messages turned out to be damaged or gone since the last call: they won't be claimed any more.
         """
+        ...
 
     def put(self, message: Message) -> Reason | None:
         """
@@ -109,6 +114,7 @@ class Spool(Protocol):
         Returns:
             None if it's taken; else why not: ``queue_full``, ``too_large`` or ``spool_failed``.
         """
+        ...
 
     def claim(self, most: int, now: float, closed: Collection[Origin] = ()) -> list[Message]:
         """
@@ -119,11 +125,13 @@ class Spool(Protocol):
             now: Unix seconds: what is due later isn't given.
             closed: Origins whose messages aren't wanted now.
         """
+        ...
 
     def ack(self, messages: Iterable[Message]) -> None:
         """
         Forget claimed messages: they are delivered, or given up.
         """
+        ...
 
     def retry_at(self, message: Message, due: float) -> None:
         """
@@ -133,26 +141,31 @@ class Spool(Protocol):
             message: Its ``attempts`` are kept with it.
             due: When it may be claimed again, Unix seconds.
         """
+        ...
 
     def bury(self, message: Message, reason: str) -> None:
         """
         Make a claimed message a dead letter.
         """
+        ...
 
     def evict(self) -> Message | None:
         """
         Take the oldest message out that isn't claimed, for good: how ``drop_oldest`` makes room.
         """
+        ...
 
     def next_due(self, closed: Collection[Origin] = ()) -> float | None:
         """
         When something can be claimed, Unix seconds (0 for now); None if nothing waits.
         """
+        ...
 
     def stats(self) -> SpoolStats:
         """
         What it holds.
         """
+        ...
 
     def sync(self, timeout: float) -> bool:
         """
@@ -161,6 +174,7 @@ class Spool(Protocol):
         Returns:
             Whether it is.
         """
+        ...
 
     def close(self) -> list[Message]:
         """
@@ -169,6 +183,7 @@ class Spool(Protocol):
         Returns:
             The messages that are lost with it; a durable spool's aren't.
         """
+        ...
 
 
 class DeadLetter(NamedTuple):
@@ -232,8 +247,8 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.bytes = 0
+        self.lock: threading.RLock = threading.RLock()
+        self.bytes: int = 0
         # An ordered one: the first of a plain dict is slow to find once many before it are gone.
         self._held: OrderedDict[int, Message] = OrderedDict()
         self._claimed: set[int] = set()
@@ -432,8 +447,8 @@ class MemorySpool:
     durable = False
 
     def __init__(self, *, most: int = 10_000, most_bytes: int = 64 << 20) -> None:
-        self.most = positive("most", most)
-        self.most_bytes = positive("most_bytes", most_bytes)
+        self.most: int = positive("most", most)
+        self.most_bytes: int = positive("most_bytes", most_bytes)
         self.abandon()
 
     def start(self) -> int:

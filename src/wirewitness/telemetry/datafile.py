@@ -138,9 +138,11 @@ class Measured(Protocol):
     @property
     def name(self) -> str:
         """Its name."""
+        ...
 
     def gauges(self) -> Gauges:
         """What it shows."""
+        ...
 
 
 class _Datafiles:

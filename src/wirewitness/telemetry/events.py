@@ -50,6 +50,7 @@ class Watching(Protocol):
 
     def look(self) -> None:
         """Abandon what nobody will take any more."""
+        ...
 
 
 class Counted(NamedTuple):
@@ -97,10 +98,10 @@ class EventTotals:
         """
         Start at zero, as a child process does, where the parent's lock may be held for ever.
         """
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self.accepted = 0
         self.pending = 0
-        self.ended = dict.fromkeys(Ended, 0)
+        self.ended: dict[Ended, int] = dict.fromkeys(Ended, 0)
 
 
 _TOTALS: Final[dict[str, EventTotals]] = {}

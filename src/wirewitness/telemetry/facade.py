@@ -63,9 +63,17 @@ class Telemetry:
         dispatch.trace = self._spans.opened(dispatch)
 
     @fail_open("telemetry")
+    def entered(self, dispatch: Dispatch) -> None:
+        """
+        The inner call goes on after :meth:`closed`: its span is current again.
+        """
+        if dispatch.trace is not None:
+            dispatch.trace = self._spans.entered(dispatch, dispatch.trace)
+
+    @fail_open("telemetry")
     def closed(self, dispatch: Dispatch) -> None:
         """
-        The inner call is over.
+        The inner call is over, or has stopped for now.
         """
         if dispatch.trace is not None:
             self._spans.closed(dispatch.trace)

@@ -72,9 +72,11 @@ class Measured(Protocol):
     @property
     def name(self) -> str:
         """Its name."""
+        ...
 
     def gauges(self) -> Gauges:
         """What it shows."""
+        ...
 
 
 class _Outboxes:

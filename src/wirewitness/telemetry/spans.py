@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Final, NamedTuple
 
 from opentelemetry import context, trace
@@ -50,13 +50,31 @@ class Trace(NamedTuple):
 
     Attributes:
         span: The dispatch span.
-        token: What gives the caller's context back; None if that was never left.
+        outside: The caller's context, which is given back; None if that was never left.
         suppressed: Whether the caller had telemetry suppressed.
     """
 
     span: Span
-    token: Token[Context] | None
+    outside: Context | None
     suppressed: bool
+
+
+class _WhileOpen:
+    """
+    The value that suppresses other HTTP instrumentation: true only while its dispatch is open.
+
+    A task that is started during the inner call has a copy of its context for life, and its later requests are its own.
+    """
+
+    __slots__ = ("_before", "_dispatch")
+
+    def __init__(self, dispatch: Dispatch, before: object) -> None:
+        self._dispatch = dispatch
+        # What has ended by itself is let go: else dispatches that begin in such a task would make an endless chain.
+        self._before = before or None
+
+    def __bool__(self) -> bool:
+        return self._dispatch.open or bool(self._before)
 
 
 class Callers(NamedTuple):
@@ -107,9 +125,24 @@ class Spans:
                 f"dispatch {dispatch.name}", inner, links=_links(), start_time=dispatch.started_ns
             )
             inner = trace.set_span_in_context(span, inner)
+        return Trace(span, self._attached(dispatch, inner, outer), off)
+
+    def entered(self, dispatch: Dispatch, state: Trace) -> Trace:
+        """
+        Make the dispatch's span current once more.
+        """
+        outer = context.get_current()
+        inner = outer if state.span is INVALID_SPAN else trace.set_span_in_context(state.span, outer)
+        return state._replace(outside=self._attached(dispatch, inner, outer))
+
+    def _attached(self, dispatch: Dispatch, inner: Context, outer: Context) -> Context | None:
         if self._suppress_http and _INSTRUMENTATION in sys.modules:
-            inner = context.set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, inner)  # noqa: FBT003 -- OpenTelemetry's
-        return Trace(span, None if inner is outer else context.attach(inner), off)
+            before = inner.get(_SUPPRESS_HTTP_INSTRUMENTATION_KEY)
+            inner = context.set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, _WhileOpen(dispatch, before), inner)
+        if inner is outer:
+            return None
+        context.attach(inner)
+        return outer
 
     def _has_sdk(self) -> bool:
         return self._provider is not None or type(trace.get_tracer_provider()) is not ProxyTracerProvider
@@ -118,8 +151,9 @@ class Spans:
         """
         The inner call is over: the caller's context is current again.
         """
-        if state.token is not None:
-            context.detach(state.token)
+        # Not by the token: outside of the context that it was made in, detach() writes an error to the log.
+        if state.outside is not None:
+            context.attach(state.outside)
 
     @staticmethod
     def recognised(state: Trace) -> None:

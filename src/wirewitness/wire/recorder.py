@@ -87,8 +87,8 @@ class Recorder:
         self._received_digest: bytes | None = None
         self._retry_after: str | None = None
         self._error: tuple[str, Reason] | None = None
-        self.over = False
-        self.inside = False
+        self.over: bool = False
+        self.inside: bool = False
         self._duration = 0.0
         self._started_ns = wall_ns()
         self._clock = perf_counter()

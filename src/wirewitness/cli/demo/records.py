@@ -112,9 +112,13 @@ class Records:
         self._metrics = InMemoryMetricReader()
         self._registry = CollectorRegistry()
         scraped = PrometheusMetricReader(registry=self._registry)
-        self.tracer_provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
+        self.tracer_provider: TracerProvider = TracerProvider(
+            sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False
+        )
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.meter_provider = MeterProvider([self._metrics, scraped], resource=resource, shutdown_on_exit=False)
+        self.meter_provider: MeterProvider = MeterProvider(
+            [self._metrics, scraped], resource=resource, shutdown_on_exit=False
+        )
 
     def write(self, traces: IO[str], metrics: IO[str]) -> Written:
         """

@@ -29,6 +29,7 @@ class Sender(Protocol):
 
     def dispatch_event(self, event: Event) -> object:
         """Send an event."""
+        ...
 
 
 def _post(event: Event, body: bytes) -> int:

@@ -96,8 +96,8 @@ class Caller:
         self._url = url
         self.returned: object = None
         self.raised: str | None = None
-        self.returned_ns = 0
-        self.seconds = 0.0
+        self.returned_ns: int = 0
+        self.seconds: float = 0.0
 
     def dispatch_event(self, event: Event) -> None:
         """
@@ -227,7 +227,7 @@ class Lines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.of_root = 0
+        self.of_root: int = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """

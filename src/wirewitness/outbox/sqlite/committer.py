@@ -52,7 +52,7 @@ class Ticket:
 
     def __init__(self, id: int = 0) -> None:  # noqa: A002 -- a message's
         self.id = id
-        self.durable = False
+        self.durable: bool = False
         self._lock = threading.Lock()
         self._lock.acquire()
 
@@ -105,10 +105,10 @@ class Committer:
         self._adopt_interval = adopt_interval
         self.calls: deque[Call] = deque()
         self.found: deque[Found] = deque()
-        self.lost = 0
-        self.gate = threading.RLock()
+        self.lost: int = 0
+        self.gate: threading.RLock = threading.RLock()
         self.forking = False
-        self.looking = False
+        self.looking: bool = False
         self._parked = False
         self._closing = False
         self._moving = False

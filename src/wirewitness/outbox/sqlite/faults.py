@@ -82,7 +82,7 @@ class Faults:
         """
         Start at zero.
         """
-        self._counts = Counter(dict.fromkeys(KINDS, 0))
+        self._counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
 
     def count(self, kind: str, number: int = 1) -> None:
         """

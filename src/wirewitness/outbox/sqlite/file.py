@@ -80,6 +80,10 @@ class SpoolFile:
         OSError: If it can't be made.
     """
 
+    dead: int
+
+    dead_bytes: int
+
     def __init__(self, path: Path, *, full: bool = False) -> None:
         self.path = path
         for suffix in SUFFIXES[1:]:
@@ -88,8 +92,8 @@ class SpoolFile:
         os.close(open_private(path, os.O_RDWR | os.O_CREAT))
         self._connection = connect(path, full=full)
         try:
-            self.uid = prepare(self._connection)
-            self.tried = self._one("SELECT count(*) FROM attempt") > 0
+            self.uid: str = prepare(self._connection)
+            self.tried: Any = self._one("SELECT count(*) FROM attempt") > 0
             self.dead, self.dead_bytes = self._totals("dead")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):

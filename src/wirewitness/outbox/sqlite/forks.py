@@ -19,12 +19,15 @@ class Forked(Protocol):
 
     def before_fork(self) -> None:
         """Let nobody be inside SQLite, whose locks would stay held in the child."""
+        ...
 
     def after_fork(self) -> None:
         """Go on, in the parent."""
+        ...
 
     def abandon(self) -> None:
         """Hold nothing, in the child."""
+        ...
 
 
 _LIVING: Final[weakref.WeakSet[Any]] = weakref.WeakSet()

@@ -77,18 +77,18 @@ class Journal:
         self._full = full
         self._dead_bytes = dead_bytes
         self._faults = faults
-        self.usable = True
+        self.usable: bool = True
         self.forget()
 
     def forget(self) -> None:
         """
         Have no file, and nothing to write.
         """
-        self.pending = Pending()
+        self.pending: Pending = Pending()
         self.file: SpoolFile | None = None
         self.failing: str | None = None
-        self.wanted = False
-        self.ids = itertools.count(1)
+        self.wanted: bool = False
+        self.ids: itertools.count[int] = itertools.count(1)
         self.found: list[Found] = []
         self._lock: FileLock | None = None
         self._again_at = 0.0

@@ -69,8 +69,8 @@ class Pending:
         self._gone: list[int] = []
         self._tried: dict[int, tuple[int, float]] = {}
         self._dead: list[Buried] = []
-        self.left_bytes = 0
-        self.buried = 0
+        self.left_bytes: int = 0
+        self.buried: int = 0
 
     def __len__(self) -> int:
         return len(self.fresh) + len(self.spilled)

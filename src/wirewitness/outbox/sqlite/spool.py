@@ -82,9 +82,9 @@ class SqliteSpool:
         self._path = path
         self._sync = _one_of("durability", durability, _DURABILITIES) == "sync"
         self._refuse = _one_of("degrade", degrade or _DEGRADES[self._sync], _DEGRADES) == "refuse"
-        self.most = positive("most", most)
-        self.most_bytes = positive("most_bytes", most_bytes)
-        self.memory_bytes = positive("memory_bytes", memory_bytes)
+        self.most: int = positive("most", most)
+        self.most_bytes: int = positive("most_bytes", most_bytes)
+        self.memory_bytes: int = positive("memory_bytes", memory_bytes)
         self._interval = 0.0 if self._sync else seconds("group_interval", group_interval)
         self._adopt_interval = seconds("adopt_interval", adopt_interval)
         self._faults = Faults()

@@ -5,6 +5,7 @@ Which messages are in memory, and which stand on disk alone.
 from __future__ import annotations
 
 import contextlib
+import threading
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -22,8 +23,8 @@ class Tail:
 
     def __init__(self) -> None:
         self._runs: list[list[int]] = []
-        self.count = 0
-        self.bytes = 0
+        self.count: int = 0
+        self.bytes: int = 0
 
     def __bool__(self) -> bool:
         return bool(self._runs)
@@ -90,10 +91,10 @@ class Window:
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self.shelf = Shelf()
-        self.lock = self.shelf.lock
-        self.tail = Tail()
-        self.spilled_bytes = 0
+        self.shelf: Shelf = Shelf()
+        self.lock: threading.RLock = self.shelf.lock
+        self.tail: Tail = Tail()
+        self.spilled_bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.shelf) + self.tail.count

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from wirewitness.adapters import three_arguments
+from wirewitness.shapes import read_classic
 from wirewitness.typing import Intent
 
 
@@ -27,18 +27,18 @@ INTENT = Intent("POST", URL, PARAMS)
 )
 def test_positions_and_keywords_mix(args, kwargs):
     before = dict(kwargs)
-    intent = three_arguments()(args, kwargs)
+    intent = read_classic()(args, kwargs)
     assert intent == INTENT
     assert intent.params is PARAMS
     assert kwargs == before
 
 
 def test_parameters_can_have_other_names():
-    adapter = three_arguments(["method", "endpoint", "body"])
+    adapter = read_classic(["method", "endpoint", "body"])
     assert adapter((), {"body": PARAMS, "endpoint": URL, "method": "POST"}) == INTENT
     assert adapter(("POST", URL), {"body": PARAMS}) == INTENT
 
 
 def test_a_missing_argument_is_an_error():
     with pytest.raises(KeyError):
-        three_arguments()(("POST", URL), {})
+        read_classic()(("POST", URL), {})

@@ -8,8 +8,8 @@ import inspect
 
 import pytest
 
-from wirewitness.adapters import explicit
 from wirewitness.errors import ConfigurationError
+from wirewitness.shapes import read_selected
 from wirewitness.typing import Intent
 
 
@@ -21,7 +21,7 @@ SIGNATURE = inspect.signature(send)
 
 
 def read(*args, payload="body", url=None, signature=SIGNATURE, **kwargs):
-    return explicit(signature, payload, url)(args, kwargs)
+    return read_selected(signature, payload, url)(args, kwargs)
 
 
 def test_a_named_argument_is_read_by_position():
@@ -71,11 +71,11 @@ def test_callables_need_no_signature():
 @pytest.mark.parametrize(
     ("known", "words"),
     [
-        ({"payload": "bodi"}, ["payload=", "'bodi'", "topic, body, to, extra"]),
-        ({"url": "uri"}, ["url=", "'uri'", "topic, body, to, extra"]),
+        ({"payload": "bodi"}, ["payload=", "a str of 4", "topic, body, to, extra"]),
+        ({"url": "uri"}, ["url=", "a str of 3", "topic, body, to, extra"]),
         ({"payload": 5}, ["payload=", "5", "name or a callable"]),
-        ({"signature": None}, ["payload=", "'body'", "can't be read"]),
-        ({"payload": "x", "signature": inspect.signature(lambda: None)}, ["'x'", "none"]),
+        ({"signature": None}, ["payload=", "a str of 4", "can't be read"]),
+        ({"payload": "x", "signature": inspect.signature(lambda: None)}, ["a str of 1", "none"]),
     ],
 )
 def test_what_cannot_be_found_is_a_configuration_error_that_says_what_was_looked_for(known, words):

@@ -16,10 +16,10 @@ from optimizely.event.log_event import LogEvent
 from optimizely.event_builder import Event
 
 from wirewitness import Verdict, witness
-from wirewitness.adapters import event
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import freeze, freeze_query
 from wirewitness.errors import UnsupportedPayload
+from wirewitness.shapes import read_event
 from wirewitness.testing import capture
 from wirewitness.typing import Intent
 
@@ -29,7 +29,7 @@ PARAMS = {"visitor": "v1"}
 
 
 def read(*args, name="event", **kwargs):
-    return event(name)(args, kwargs)
+    return read_event(name)(args, kwargs)
 
 
 @pytest.mark.parametrize("kind", [Event, LogEvent])
