@@ -430,7 +430,7 @@ STATE: Final = (
             Query(f"sum by (component) ({_rate('wirewitness_internal_errors_total', of=OF_JOB)})", "{{component}}"),
             Query(f"sum by (tap) ({_rate('wirewitness_tap_restored_total', of=OF_JOB)})", "tap {{tap}} put back"),
             Query(
-                f"count by (tap) (wirewitness_tap_state{{{OF_JOB}}} == 0)",
+                f"count by (tap) (wirewitness_tap_state{{{OF_JOB}}}) - sum by (tap) (wirewitness_tap_state{{{OF_JOB}}})",
                 "processes in which tap {{tap}} sees nothing",
             ),
         ),
