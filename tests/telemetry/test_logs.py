@@ -100,7 +100,7 @@ def test_lines_of_dropped_dispatches_are_limited_and_what_was_held_back_is_count
 
 def test_a_rate_limit_reports_what_it_held_back(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("wirewitness.telemetry.logs.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("wirewitness.telemetry.logs.monotonic", lambda: clock[0])
     limit = RateLimit(most=2, seconds=60.0)
     assert [limit.take() for _ in range(4)] == [0, 0, None, None]
     clock[0] += 60

@@ -250,7 +250,7 @@ def clock(monkeypatch):
     What the limits of lines go by.
     """
     time_of = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("wirewitness.telemetry.logs.time", SimpleNamespace(monotonic=lambda: time_of.now))
+    monkeypatch.setattr("wirewitness.telemetry.logs.monotonic", lambda: time_of.now)
     return time_of
 
 
