@@ -72,7 +72,8 @@ def capture(*, timeout: float = 5.0) -> Iterator[Captured]:
 
 def _settle(before: set[Dispatch], timeout: float) -> None:
     deadline = Deadline(timeout)
-    while left := set(EVIDENCE.waiting()) - before:
+    # In the order in which their calls returned: what is captured is in the order of settling.
+    while left := [dispatch for dispatch in EVIDENCE.waiting() if dispatch not in before]:
         if not deadline.nap(_LOOK):
             for dispatch in left:
                 EVIDENCE.give_up(dispatch, Reason.NO_EVIDENCE)

@@ -183,7 +183,7 @@ def test_nothing_that_a_dispatcher_returns_or_raises_is_shown(name, as_json, can
     ("arguments", "words"),
     [
         (["canaries:Needs", "--kwargs", '{"key": "CANARY"}'], "ValueError at "),
-        (["canaries:no_shape"], "no_shape(one, two, three, four, key) has no known shape"),
+        (["canaries:no_shape"], "has no known shape: no_shape(one, two, three, four, key) takes neither"),
         (["canaries:Returns", "--kwargs", '["CANARY"]'], "a list of 1 is no JSON object"),
         (["canaries:Returns", "--kwargs", '"CANARY"'], "a str of 6 characters is no JSON object"),
     ],
