@@ -401,6 +401,7 @@ def test_one_altered_attempt_among_true_ones_is_altered(sink):
 
 def test_a_request_larger_than_what_is_recorded_is_unobserved(sink, monkeypatch):
     monkeypatch.setattr(recorder, "MOST_RECORDED", 1000)
+    monkeypatch.setattr(recorder, "LEAST_RECORDED", 50)
     dispatch = one(by_requests, f"{sink.url}/v1/events", b"x" * 2000)
     assert ending(dispatch) == (Outcome.DELIVERED, Verdict.UNOBSERVED, Evidence.RESPONSE, Reason.NONE)
     (exchange,) = dispatch.exchanges
@@ -411,6 +412,7 @@ def test_a_request_larger_than_what_is_recorded_is_unobserved(sink, monkeypatch)
 
 def test_a_chunked_request_larger_than_what_is_recorded_is_unobserved(sink, monkeypatch):
     monkeypatch.setattr(recorder, "MOST_RECORDED", 1000)
+    monkeypatch.setattr(recorder, "LEAST_RECORDED", 50)
     dispatch = one(chunked_by_requests, f"{sink.url}/v1/events", {"large": "x" * 2000})
     assert ending(dispatch) == (Outcome.DELIVERED, Verdict.UNOBSERVED, Evidence.RESPONSE, Reason.NONE)
 

@@ -158,6 +158,7 @@ def test_an_abandoned_request_is_over_and_keeps_its_time():
 
 def test_a_request_too_large_to_keep_is_unseen_and_not_kept(monkeypatch):
     monkeypatch.setattr(recorder, "MOST_RECORDED", 100)
+    monkeypatch.setattr(recorder, "LEAST_RECORDED", 50)
     recorded = recording(HEAD[:-4] + b"\r\n\r\n", b"x" * 100, b"y")
     made = recorded.exchange(0)
     assert (made.body, made.complete, made.method) == (None, True, "POST")
@@ -166,6 +167,7 @@ def test_a_request_too_large_to_keep_is_unseen_and_not_kept(monkeypatch):
 
 def test_a_request_of_just_the_most_that_is_kept_is_seen(monkeypatch):
     monkeypatch.setattr(recorder, "MOST_RECORDED", len(HEAD) + 5)
+    monkeypatch.setattr(recorder, "LEAST_RECORDED", len(HEAD) + 5)
     assert exchange(HEAD, b"abcde").body == b"abcde"
 
 

@@ -239,7 +239,7 @@ def _plainly_delivered(payload: Payload | None, exchange: Exchange, target: Addr
         and exchange.complete
         and exchange.succeeded
         and exchange.received_digest is None
-        and (target is None or exchange.address == target)
+        and (target is None or (exchange.scheme, exchange.host, exchange.port, exchange.path) == target)
     )
 
 

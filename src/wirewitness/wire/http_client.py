@@ -128,7 +128,7 @@ def _begin(connection: Any, method: str, url: str) -> Recorder | None:
     if dispatch is not None and dispatch.owner.ignores_requests(dispatch):
         return None
     recorder = _recorder(_server_of(connection), dispatch, method, url or "/")
-    if recorder.idle:
+    if dispatch is None and recorder.idle:
         return None
     setattr(connection, KEY, recorder)
     return recorder

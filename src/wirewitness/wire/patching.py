@@ -151,6 +151,7 @@ class Tap:
                 ):
                     setattr(seat.cls, seat.point.name, seat.original)
             self._seats, self._expected = (), ()
+            self._state = TapState.INTACT
 
     def check(self) -> TapState:
         """
@@ -176,7 +177,11 @@ class Tap:
         with self._lock:
             restored = [seat for seat in self._seats if self._mend(seat) and counts]
             lost = self._stood_in() or not all(seat.sound for seat in self._seats if seat.point.vital)
-            found = [(seat.cls.__dict__, seat.point.name, seat.stands) for seat in self._seats if seat.cls is not None]
+            found = [
+                (seat.cls.__dict__, seat.point.name, seat.stands)
+                for seat in self._seats
+                if seat.cls is not None and seat.point.vital
+            ]
             self._expected = (*found, self._door())
             self._state = TapState.LOST if lost else TapState.INTACT
             TAP_HEALTH.seeing[self.name] = not lost
@@ -210,7 +215,7 @@ class Tap:
         if stands is seat.stands and seat.stands is not None:
             return False
         seat.stands = stands
-        seat.sound = leads_to(stands, lambda found: any(found is each for each in seat.made))
+        seat.sound = bool(seat.made) and leads_to(stands, lambda found: any(found is each for each in seat.made))
         if seat.sound:
             return False
         own = sys.modules[point.module].__dict__

@@ -23,7 +23,7 @@ MOST_RECORDED = 64 << 20
 
 # A body may hold a payload in a larger envelope, compressed or escaped. Past this it's another matter, such as an upload.
 _MOST_PER_PAYLOAD_BYTE: Final = 64
-_LEAST_RECORDED: Final = 4 << 20
+LEAST_RECORDED = 4 << 20
 
 _FINAL: Final = 200
 _REDIRECTS: Final = range(300, 400)  # RFC 9110 section 15.4
@@ -92,17 +92,24 @@ class Recorder:
         self._duration = 0.0
         self._started_ns = wall_ns()
         self._clock = perf_counter()
-        address = self._address()
-        self._dispatches = EVIDENCE.following(address) if dispatch is None else [dispatch]
-        own = sum([_LEAST_RECORDED + _MOST_PER_PAYLOAD_BYTE * len(each.body) for each in self._dispatches])
-        self._limit = min(MOST_RECORDED, max(own, EVIDENCE.most_recorded(address)))
+        # Most requests are smaller than what is recorded in any case. Only of a larger one the limit is worked out.
+        self._limit = LEAST_RECORDED
+        if dispatch is not None:
+            self._dispatches = [dispatch]
+            dispatch.attach(self)
+            return
+        self._dispatches = EVIDENCE.following(self._address())
         for each in self._dispatches:
             each.attach(self)
 
     @property
     def idle(self) -> bool:
         """Whether nobody is interested in this request: it need not be recorded."""
-        return not self._dispatches and not self._limit
+        return not self._dispatches and not EVIDENCE.most_recorded(self._address())
+
+    def _most_recorded(self) -> int:
+        own = sum([LEAST_RECORDED + _MOST_PER_PAYLOAD_BYTE * len(each.body) for each in self._dispatches])
+        return min(MOST_RECORDED, max(own, EVIDENCE.most_recorded(self._address())))
 
     def sent(self, piece: Any) -> None:
         """
@@ -118,6 +125,8 @@ class Recorder:
             self._unseen = True
             return
         self._recorded += view.nbytes
+        if self._recorded > self._limit:
+            self._limit = self._most_recorded()
         if self._recorded > self._limit:
             self._unseen = True
             self._pieces.clear()
