@@ -858,3 +858,10 @@ def test_a_request_to_elsewhere_than_the_redirect_pointed_is_another_one():
     target = ("http", "a", 80, "/")
     assert judge(PAYLOAD, [sent, strange], target=target).verdict is Verdict.IDENTICAL
     assert judge(PAYLOAD, [sent, followed], target=target).reason is Reason.BODY_LOST
+
+
+def test_a_payload_that_is_known_to_stand_in_a_body_is_embedded_without_another_search():
+    known = {"embeds": frozenset({PAYLOAD.body})}
+    assert judged(post(body=b"not searched", **known)).verdict is Verdict.EMBEDDED
+    assert judged(post(body=b"not searched", content_encoding="br", **known)).verdict is Verdict.UNOBSERVED
+    assert judged(post(body=b"[%s]" % COMPACT, **known), payload=Payload(COMPACT)).verdict is Verdict.EMBEDDED

@@ -533,6 +533,20 @@ def test_a_url_that_cannot_be_read_is_no_target(sink):
 # What costs nothing.
 
 
+def test_a_batch_of_hundreds_is_hashed_for_none_of_them(sink, monkeypatch):
+    hashed = []
+    monkeypatch.setattr("wirewitness.core.exchange.hashlib.sha256", lambda body: hashed.append(len(body)))
+    bodies = [json.dumps({**unique(), "long": "x" * 40}) for _ in range(200)]
+    with capture() as dispatches:
+        dispatcher = witness(Queued(999))
+        for body in bodies:
+            dispatcher.dispatch("POST", f"{sink.url}/v1/events", body)
+        by_http_client("POST", f"{sink.url}/v1/events", f"[{','.join(bodies)}]")
+        assert len(dispatches) == 200
+        assert hashed == []
+    assert {dispatch.verdict for dispatch in dispatches} == {Verdict.EMBEDDED}
+
+
 def recorded_bytes(sink, path, size):
     """How many bytes are allocated at most while somebody uploads ``size`` bytes in pieces."""
     pieces = (b"x" * 65536 for _ in range(size // 65536))
