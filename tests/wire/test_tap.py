@@ -448,3 +448,14 @@ def test_the_front_of_the_room_installs_and_uninstalls():
     wire.install()
     wire.uninstall()
     assert http.client.HTTPConnection.send is wrapper
+
+
+def test_a_tap_that_nobody_uses_any_more_has_no_state(original):
+    tap = Tap("test", (POINT,))
+    tap.install()
+    assert TAP_HEALTH.seeing["test"]
+    Spoken.word = mock.MagicMock()
+    assert tap.check() is TapState.LOST
+    tap.uninstall()
+    assert "test" not in TAP_HEALTH.seeing
+    assert tap.check() is TapState.INTACT

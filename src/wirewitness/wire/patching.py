@@ -152,6 +152,7 @@ class Tap:
                     setattr(seat.cls, seat.point.name, seat.original)
             self._seats, self._expected = (), ()
             self._state = TapState.INTACT
+            TAP_HEALTH.seeing.pop(self.name, None)
 
     def check(self) -> TapState:
         """
