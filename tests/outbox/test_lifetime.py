@@ -7,10 +7,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
+import time
+import urllib.request
 
 import pytest
 
@@ -487,3 +490,109 @@ def test_sigterm_stops_the_first_process_of_a_container(sink):
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + signal.SIGTERM, "")
     assert numbers(sink) == list(range(20))
+
+
+@pytest.mark.parametrize("spool", ["None", "SqliteSpool(sys.argv[2])"])
+@pytest.mark.parametrize("made", ["before the patch", "in the parent"])
+def test_a_monkey_patch_that_comes_late_holds_no_greenlet(sink, tmp_path, spool, made):
+    pytest.importorskip("gevent")
+    # As gunicorn --preload -k gevent: the Outbox is made first, then comes a fork, then the patch. Where a native primitive
+    # blocks the hub, each of the naps takes seconds.
+    script = f"""
+    import warnings
+    outbox = Outbox(HttpSender(threads=2), spool={spool})
+    if {made!r} == "in the parent":
+        fill(outbox, [0])
+        outbox.flush(20)
+        child = os.fork()
+        if child:
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    warnings.simplefilter("ignore")
+    from gevent import monkey
+    monkey.patch_all()
+    import gevent
+    for number in range(1, 4):
+        fill(outbox, [number])
+        for _ in range(10): gevent.sleep(0.05)
+    print(outbox.close(20.0).empty, flush=True)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + textwrap.dedent(script), f"{sink.url}/v1/events", f"{tmp_path}/spool/"],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert numbers(sink) == [0, 1, 2, 3][made != "in the parent" :]
+
+
+APPLICATION = """
+import os
+from wirewitness.outbox import HttpSender, Outbox, SqliteSpool
+folder = os.environ["FOLDER"]
+outbox = Outbox(HttpSender(threads=2), spool=SqliteSpool(folder) if folder else None)
+outbox("POST", os.environ["URL"], {"n": 0})
+def app(environ, start):
+    outbox("POST", os.environ["URL"], {"n": int(environ["PATH_INFO"][1:])})
+    start("200 OK", [("Content-Length", "0")])
+    return [b""]
+"""
+
+
+@pytest.mark.slow("starts servers")
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+def test_workers_of_gunicorn_with_a_preloaded_application_deliver_and_hold_no_request(sink, tmp_path, worker, durable):
+    pytest.importorskip("gunicorn")
+    (tmp_path / "application.py").write_text(APPLICATION)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "URL": f"{sink.url}/v1/events",
+        "FOLDER": f"{tmp_path}/spool/" if durable else "",
+    }
+    command = ["gunicorn", "--preload", "-k", worker, "-w", "2", "-b", f"127.0.0.1:{port}", "application:app"]
+    with subprocess.Popen([sys.executable, "-m", *command], env=environment, stderr=subprocess.DEVNULL) as server:
+        try:
+            for number in range(1, 8):
+                end = time.monotonic() + 30
+                while True:
+                    try:
+                        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{number}", timeout=20):
+                            break
+                    except OSError:
+                        assert time.monotonic() < end
+                        time.sleep(0.1)
+                # Longer than a thread stays up after its last message.
+                time.sleep(0.3)
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(40) == 0
+        finally:
+            server.kill()
+    assert numbers(sink) == list(range(8))
+
+
+def test_the_signal_with_which_celery_ends_a_child_delivers_what_it_accepted(sink):
+    # Celery itself is not installed for the tests: its pool sends this signal, and then calls os._exit.
+    script = """
+    import types
+    class Signal:
+        def connect(self, receiver, weak=True, dispatch_uid=None): self.receiver = receiver
+    signals = types.ModuleType("celery.signals")
+    signals.worker_process_shutdown = Signal()
+    sys.modules["celery.signals"] = signals
+    outbox = Outbox(HttpSender(threads=2))
+    child = os.fork()
+    if not child:
+        fill(outbox, range(10))
+        signals.worker_process_shutdown.receiver(sender=None, pid=os.getpid(), exitcode=0)
+        os._exit(0)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    code, _, err = run(script, f"{sink.url}/v1/events")
+    assert (code, err) == (0, "")
+    assert numbers(sink) == list(range(10))

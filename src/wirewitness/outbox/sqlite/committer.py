@@ -5,13 +5,13 @@ The thread that writes.
 from __future__ import annotations
 
 import contextlib
+import queue
 import sys
 import threading
 import time
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from wirewitness._guard import fail_open
@@ -112,36 +112,41 @@ class Committer:
         self._parked = False
         self._closing = False
         self._moving = False
-        self._rings: SimpleQueue[None] = SimpleQueue()
+        self._rings: queue.SimpleQueue[None] | None = None
         self._tickets: list[Ticket] = []
         self._adoption: Iterator[Found] | None = None
         self._adopt_at = time.monotonic() + adopt_interval
-        self._thread = threading.Thread(target=self._run, name="wirewitness-spool", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """
         Start it; at interpreter shutdown none can be, and what's left is written when it's closed.
         """
+        # Made here: a library that replaces the primitives, as gevent does, may come after a fork.
+        self._rings = queue.SimpleQueue()
+        thread = threading.Thread(target=self._run, name="wirewitness-spool", daemon=True)
         with contextlib.suppress(RuntimeError):
-            self._thread.start()
+            thread.start()
+            self._thread = thread
 
     @property
     def running(self) -> bool:
         """Whether it lives."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     @property
     def here(self) -> bool:
         """Whether this is its thread, in which nobody may wait for it."""
-        return threading.get_ident() == self._thread.ident
+        return self._thread is not None and threading.get_ident() == self._thread.ident
 
     def ring(self) -> None:
         """
         Wake it, if it sleeps for long. ``SimpleQueue.put`` may be called inside itself, by a signal handler.
         """
-        if self._parked:
+        rings = self._rings
+        if self._parked and rings is not None:
             self._parked = False
-            self._rings.put(None)
+            rings.put(None)
 
     def ask(self, ticket: Ticket, timeout: float) -> bool:
         """
@@ -175,8 +180,8 @@ class Committer:
             return
         self._parked = True
         # Again, now that a ring would be heard.
-        if not self.calls and not self._closing:
-            with contextlib.suppress(Empty):
+        if not self.calls and not self._closing and self._rings is not None:
+            with contextlib.suppress(queue.Empty):
                 self._rings.get(timeout=self._patience())
         self._parked = False
 
@@ -310,8 +315,9 @@ class Committer:
             What couldn't be written.
         """
         self._closing = True
-        self._rings.put(None)
-        if self._thread.ident is not None and not self.here:
+        if self._rings is not None:
+            self._rings.put(None)
+        if self._thread is not None and not self.here:
             self._thread.join(_JOIN_SECONDS)
         got = self.gate.acquire(timeout=1.0)
         try:
