@@ -63,7 +63,7 @@ def test_stages_run_in_order_in_the_child_and_in_reverse_before_it():
 
 
 NATIVE = """
-import ctypes, os, sys, time
+import ctypes, os, sys
 native_fork = ctypes.PyDLL(None).fork
 """
 
@@ -82,6 +82,32 @@ def test_a_fork_that_python_is_not_told_of_runs_the_childs_handlers_once():
     print(times)
     """
     assert run(NATIVE + textwrap.dedent(script)) == ["[False]", "[]"]
+
+
+def test_python_itself_is_told_of_a_fork_that_it_missed():
+    script = """
+    import logging, threading
+    from wirewitness import fork
+    stop = threading.Event()
+    held = threading.Event()
+    def hold():
+        with logging.getLogger("busy").manager.root.handlers[0].lock:
+            held.set()
+            stop.wait(20)
+    logging.basicConfig()
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait(20)
+    child = native_fork()
+    if child == 0:
+        fork.check()
+        # The lock that the thread held, which the child has not.
+        logging.warning("not held forever")
+        print(len(threading.enumerate()), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    stop.set()
+    """
+    assert run(NATIVE + textwrap.dedent(script)) == ["1"]
 
 
 def test_a_handler_that_fails_keeps_no_other_from_running():
@@ -109,9 +135,7 @@ def test_a_worker_forked_natively_delivers_its_own_and_nothing_of_the_masters(si
     if used == "used":
         box("POST", url, {"by": "master"})
         assert box.flush(20).empty
-    # CPython itself may hang in the child of a native fork that interrupts a thread in the middle of taking the
-    # interpreter's lock. So the threads are to be asleep.
-    time.sleep(1.0)
+    # Not a moment of rest: a thread that waits for the interpreter's lock right now must not hang the child.
     children = []
     for worker in range(2):
         child = native_fork()

@@ -23,6 +23,9 @@ CLIENTS                                                  datafiles, event ledger
 
 uWSGI, native daemonizers and whatever else calls ``fork()`` in C run none of Python's hooks. So each entry of wirewitness
 calls :func:`check`, which compares the process id, and runs the same handlers once.
+
+Where it is safe, :func:`check` tells Python itself first. Until then the interpreter's lock has waiters that do not exist, the
+``threading`` module believes in dead threads, and locks of ``logging`` may be held forever.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import sys
 import threading
 import time
 
@@ -106,13 +110,36 @@ def _notice() -> None:
     runner = _runs.setdefault(pid, mine)
     if runner is mine:
         with contextlib.suppress(Exception):
-            _child()
+            # Python then calls all that is registered for children, and so the handlers here.
+            _tell_python()
+        if pid != _pid:
+            with contextlib.suppress(Exception):
+                _child()
     elif runner != mine:
         for _ in range(_LONGEST_WAIT):
             if pid == _pid:
                 return
             time.sleep(_NAP)
     # Else this call interrupts the one that runs the handlers, in the same thread, which goes on after it.
+
+
+def _tell_python() -> None:
+    """
+    Have the interpreter do what it does in the child of a fork that it knows of.
+
+    That forgets all threads but this one, and all interpreters but the main one. So it must be the only thread of the process,
+    and run in that interpreter: else nothing is done.
+    """
+    if sys.implementation.name != "cpython" or sum(1 for _ in os.scandir("/proc/self/task")) != 1:
+        return
+    import ctypes  # noqa: PLC0415 -- nearly no process needs it
+
+    api = ctypes.pythonapi
+    this, main = api.PyInterpreterState_Get, api.PyInterpreterState_Main
+    this.restype = main.restype = ctypes.c_void_p
+    if this() == main():
+        api.PyOS_AfterFork_Child.restype = None
+        api.PyOS_AfterFork_Child()
 
 
 def _prepare() -> None:
