@@ -153,7 +153,6 @@ Scheme, host, port and path of a request, in the normal form in which two of the
 """
 
 
-@functools.lru_cache(maxsize=1024)
 def normal_address(scheme: str, host: str, port: int, path: str) -> Address:
     """
     An address in normal form (RFC 3986 section 6.2.2 and 6.2.3), so that spellings of one place compare equal.
@@ -161,7 +160,15 @@ def normal_address(scheme: str, host: str, port: int, path: str) -> Address:
     Scheme and host are lower-case, the host without its final dot and in ASCII, an IPv6 address in its short form. The
     path has neither fragment, dot segments nor needless percent-encoding, and what needs encoding has it in upper case.
     """
+    function = _known_address if len(path) <= MOST_CACHED else _normal_address
+    return function(scheme, host, port, path)
+
+
+def _normal_address(scheme: str, host: str, port: int, path: str) -> Address:
     return (scheme.lower(), _normal_host(host), port, _normal_path(path.partition("#")[0]))
+
+
+_known_address: Final = functools.lru_cache(maxsize=1024)(_normal_address)
 
 
 def _normal_host(host: str) -> str:

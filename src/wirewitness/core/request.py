@@ -262,12 +262,15 @@ def fields_of(headers: Any) -> tuple[Fields, tuple[str, ...]]:
     Raises:
         UnsupportedPayload: With reason ``unsendable``, if a field can't be sent.
     """
-    items = headers.items() if hasattr(headers, "items") else headers
-    try:
-        pairs = tuple((name, value) for name, value in items)
-    except (TypeError, ValueError) as error:
-        msg = f"header fields are a mapping or pairs of name and value, not {type(headers).__name__}"
-        raise _unsendable(msg) from error
+    if type(headers) is dict:
+        pairs = tuple(headers.items())
+    else:
+        items = headers.items() if hasattr(headers, "items") else headers
+        try:
+            pairs = tuple((name, value) for name, value in items)
+        except (TypeError, ValueError) as error:
+            msg = f"header fields are a mapping or pairs of name and value, not {type(headers).__name__}"
+            raise _unsendable(msg) from error
     for name, value in pairs:
         # Exactly text: of 1, 1.0 and True, one would be found in the cache for another.
         if type(name) is not str or type(value) is not str:

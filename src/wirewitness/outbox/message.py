@@ -104,7 +104,10 @@ class Message:
         self.last: Settlement | None = None
         self.home: Any = None
         self.traced: bool = False
-        self.size: int = OVERHEAD + len(body) + max(0, len(url) + (_bytes_of(headers) if headers else 0) - USUAL)
+        asked = len(url)
+        for name, value in headers:
+            asked += len(name) + len(value)
+        self.size: int = len(body) + OVERHEAD + (asked - USUAL if asked > USUAL else 0)
 
     @property
     def payload(self) -> Payload:
@@ -176,8 +179,3 @@ def origin_of_url(url: str) -> Origin | None:
 
 # Most messages of a process have the same URL and fields.
 _request_of: Final = functools.lru_cache(maxsize=64)(request_of)
-
-
-@functools.lru_cache(maxsize=64)
-def _bytes_of(headers: Fields) -> int:
-    return sum([len(name) + len(value) for name, value in headers])
