@@ -24,18 +24,20 @@ import threading
 
 from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import requests
 import urllib3
 
 from requests.adapters import HTTPAdapter
+from requests.hooks import default_hooks
 from requests.utils import get_environ_proxies
 from urllib3._collections import HTTPHeaderDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from wirewitness._version import __version__
 from wirewitness.core.limits import positive, seconds
+from wirewitness.core.payload import QUERY_METHODS
 from wirewitness.core.request import Request
 from wirewitness.errors import UnsupportedPayload
 from wirewitness.outbox.clock import monotonic
@@ -70,7 +72,7 @@ class HttpSender:
         total_timeout: float | None = None,
         verify: bool | str | None = None,
     ) -> None:
-        self.threads: int = positive("threads", threads)
+        self.threads = positive("threads", threads)
         self._timeout = seconds("timeout", timeout)
         self._total = 3 * self._timeout if total_timeout is None else seconds("total_timeout", total_timeout)
         self._verify = _trusted() if verify is None else verify
@@ -97,13 +99,9 @@ class HttpSender:
         if origin not in local.proxies:
             local.proxies[origin] = get_environ_proxies(request.url)
         attempt.begin(request, self._total)
-        response = local.session.request(
-            request.method,
-            request.destination.origin,
-            data=message.content,
-            # requests takes one of urllib3's, which its stubs do not say.
-            timeout=cast(Any, urllib3.Timeout(connect=self._timeout, read=self._timeout, total=self._total)),
-            auth=functools.partial(_as_accepted, request),
+        response = local.session.send(
+            _prepared(request, message.content),
+            timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout, total=self._total),
             allow_redirects=False,
             proxies=local.proxies[origin],
             verify=self._verify,
@@ -142,19 +140,20 @@ def _trusted() -> bool | str:
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 
-def _as_accepted(request: Request, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+def _prepared(request: Request, content: bytes) -> requests.PreparedRequest:
     """
-    Undo what requests made of the URL and the fields: it has rewritten the one, and keeps one field of a name.
+    What requests would make of a request, but for what it would rewrite: the URL, and fields of the same name.
     """
-    prepared.url = request.url
     asked = {name.lower() for name, _ in request.fields}
-    fields = HTTPHeaderDict()
-    for key, name, value in _OWN_FIELDS:
-        if key not in asked:
-            fields.add(name, value)
+    fields = HTTPHeaderDict([(name, value) for key, name, value in _OWN_FIELDS if key not in asked])
     for name, value in request.fields:
         fields.add(name, value)
+    if content or request.method not in QUERY_METHODS:
+        fields.add("Content-Length", str(len(content)))
+    prepared = requests.PreparedRequest()
+    prepared.method, prepared.url, prepared.body = request.method, request.url, content or None
     prepared.headers = cast("Any", fields)
+    prepared.hooks = default_hooks()
     return prepared
 
 
@@ -165,10 +164,6 @@ class Attempted:
     Args:
         timeout: Seconds to wait for each part.
     """
-
-    target: str
-
-    url: str
 
     __slots__ = ("_timeout", "_until", "target", "url")
 
@@ -373,10 +368,7 @@ class _Response(http.client.HTTPResponse):
     """
 
     def __init__(self, attempt: Attempted, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        # In place of the file that waits as long for every byte.
-        self.fp.close()
-        self.fp = io.BufferedReader(_Reader(attempt, sock))
+        super().__init__(cast("Any", _Paced(attempt, sock)), *args, **kwargs)
 
     def _read_status(self) -> tuple[str, int, str]:
         above: Any = super()
@@ -387,6 +379,18 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
         msg = "no final answer among interim ones"
         raise http.client.BadStatusLine(msg)
+
+
+class _Paced(NamedTuple):
+    """
+    What http.client needs of a socket to read a response.
+    """
+
+    attempt: Attempted
+    sock: Any
+
+    def makefile(self, _: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self.attempt, self.sock))
 
 
 class _Reader(io.RawIOBase):
