@@ -72,7 +72,7 @@ class HttpSender:
         total_timeout: float | None = None,
         verify: bool | str | None = None,
     ) -> None:
-        self.threads = positive("threads", threads)
+        self.threads: int = positive("threads", threads)
         self._timeout = seconds("timeout", timeout)
         self._total = 3 * self._timeout if total_timeout is None else seconds("total_timeout", total_timeout)
         self._verify = _trusted() if verify is None else verify
@@ -101,7 +101,8 @@ class HttpSender:
         attempt.begin(request, self._total)
         response = local.session.send(
             _prepared(request, message.content),
-            timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout, total=self._total),
+            # requests takes one of urllib3's, which its stubs do not say.
+            timeout=cast("Any", urllib3.Timeout(connect=self._timeout, read=self._timeout, total=self._total)),
             allow_redirects=False,
             proxies=local.proxies[origin],
             verify=self._verify,
@@ -164,6 +165,9 @@ class Attempted:
     Args:
         timeout: Seconds to wait for each part.
     """
+
+    target: str
+    url: str
 
     __slots__ = ("_timeout", "_until", "target", "url")
 
