@@ -310,3 +310,28 @@ def test_a_path_that_can_t_be_written_is_refused(tmp_path):
 )
 def test_errors_have_a_kind(error, kind):
     assert kind_of(error) == kind
+
+
+@pytest.mark.parametrize("durability", ["group", "sync"])
+@pytest.mark.parametrize("at", ["folder", "file"])
+def test_nothing_is_said_to_be_kept_where_the_folder_was_removed(tmp_path, opened, durability, at):
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    spool = opened(durability, at=folder if at == "folder" else folder / "events.db", memory_bytes=20 * EACH)
+    for number in range(30):
+        assert spool.put(message(number, SIZE)) is None
+    assert spool.sync(10.0)
+    shutil.rmtree(folder)
+    assert spool.stats().durable == 0
+    if at == "file":
+        folder.mkdir()
+    spool.sync(10.0)
+    # What memory holds is written anew; what stood on the disk alone is counted as lost.
+    got = numbers(claim_all(spool, 3))
+    eventually(lambda: spool.stats().size == 0)
+    assert got == list(range(20))
+    assert spool.take_lost() == 10
+    assert spool.put(message(99, SIZE)) is None
+    eventually(lambda: spool.sync(10.0) and spool.stats().durable == 1)
+    assert spool.close() == []
+    assert len(list(folder.glob("*.db"))) == 1

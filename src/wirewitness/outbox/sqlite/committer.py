@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from wirewitness._guard import fail_open
-from wirewitness.outbox.clock import steady
+from wirewitness.outbox.clock import plausible_ns, steady
 from wirewitness.outbox.message import OVERHEAD, Message
 from wirewitness.outbox.sqlite.adoption import Adoption
 from wirewitness.outbox.sqlite.faults import Faults
@@ -343,6 +343,8 @@ def _clamped(records: Sequence[Record]) -> list[Message]:
     messages = [record.message for record in records if record.message is not None]
     for message in messages:
         message.due = min(message.due, latest)
+        # Another process's clock may have been wrong: what it accepted must not expire for that.
+        message.accepted_ns = plausible_ns(message.accepted_ns)
     return messages
 
 

@@ -90,6 +90,8 @@ class SpoolFile:
             if os.path.lexists(f"{path}{suffix}"):
                 os.close(open_private(Path(f"{path}{suffix}"), os.O_RDWR))
         os.close(open_private(path, os.O_RDWR | os.O_CREAT))
+        found = path.lstat()
+        self._identity = (found.st_dev, found.st_ino)
         self._connection = connect(path, full=full)
         try:
             self.uid: str = prepare(self._connection)
@@ -101,6 +103,15 @@ class SpoolFile:
             raise
         self._unchecked = 0
         self._checked_at = time.monotonic()
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is still where it was made: somebody may have removed it, or its folder."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def _one(self, sql: str, *values: Any) -> Any:
         return self._connection.execute(sql, values).fetchone()[0]

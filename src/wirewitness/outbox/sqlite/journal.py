@@ -5,6 +5,7 @@ The durable side of a spool: what is to be written, and the file that it's writt
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import sqlite3
 import time
@@ -193,6 +194,9 @@ class Journal:
         Write what is pending, if the disk takes it.
         """
         pending, file = self.pending, self.file
+        if file is not None and not file.stands:
+            self._vanished()
+            return
         if file is None or (self.failing and time.monotonic() < self._again_at):
             return
         if not pending.any:
@@ -209,6 +213,14 @@ class Journal:
         else:
             if self.failing:
                 self._use(file)
+
+    def _vanished(self) -> None:
+        # Nothing that was written is kept any more. What memory holds is written into a new file, at another path.
+        self._fail(FileNotFoundError(errno.ENOENT, "was removed while it was in use"))
+        lock, self._lock, self._broken, self._again_at = self._lock, None, None, 0.0
+        if lock is not None:
+            self._place.shun(file_of(lock))
+            lock.release()
 
     def _probe(self, file: SpoolFile) -> None:
         # A spool that refuses messages has none to try it with.

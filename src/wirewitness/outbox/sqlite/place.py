@@ -158,6 +158,7 @@ class Folder(Place):
         """
         Take over the largest file of a dead process, so that little is left to copy; or have a new one.
         """
+        _made(self._path)
         for path in sorted(self.files(), key=_size, reverse=True):
             with contextlib.suppress(OSError):
                 lock = take_orphan(path)

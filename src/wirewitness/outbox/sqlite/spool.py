@@ -363,7 +363,7 @@ class SqliteSpool:
                 bytes_capacity=self.most_bytes,
                 oldest_ns=window.shelf.oldest_ns,
                 dead=self._buried - pending.buried + pending.dead + (0 if file is None else file.dead),
-                durable=0 if file is None else max(0, size - len(pending) - len(self._calls)),
+                durable=0 if file is None or not file.stands else max(0, size - len(pending) - len(self._calls)),
                 faults=self._faults.items(),
             )
 
