@@ -288,11 +288,32 @@ def test_a_slow_server_leaves_room_for_others(make, endpoint):
     until(lambda: len(quick.bodies) == 1)
     for number in range(20):
         outbox("POST", slow.url, {"number": number})
-    until(lambda: len(slow.bodies) == 3)
+    until(lambda: len(slow.bodies) == 4)
     for number in range(20):
         outbox("POST", quick.url, {"number": number})
     until(lambda: len(quick.bodies) == 21)
-    assert len(slow.bodies) == 3
+    assert len(slow.bodies) == 4
+    released.set()
+    assert outbox.flush(60.0).empty
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_server_that_is_slow_from_the_first_leaves_room_for_the_first_message_to_another(make, endpoint, threads):
+    released = threading.Event()
+
+    def stall(_):
+        released.wait(60.0)
+        return 204, {}
+
+    slow, quick = endpoint(stall), endpoint(lambda _: (204, {}))
+    outbox = make(HttpSender(threads=threads, timeout=70.0))
+    for number in range(20):
+        outbox("POST", slow.url, {"number": number})
+    until(lambda: len(slow.bodies) == threads)
+    for number in range(20):
+        outbox("POST", quick.url, {"number": number})
+    until(lambda: len(quick.bodies) == 20)
+    assert len(slow.bodies) == threads
     released.set()
     assert outbox.flush(60.0).empty
 

@@ -98,6 +98,10 @@ class DeliveryLoop:
         evidence_timeout: Seconds for which bytes are waited for that an inner dispatcher didn't send at once.
         on_drop: Called with every message that is dropped.
         on_settle: Called with every settled dispatch.
+
+    Attributes:
+        spare: How many threads there are beyond the sender's own. No origin alone gets them, so that one that answers slowly
+            cannot keep the first message for another one waiting.
     """
 
     def __init__(  # noqa: PLR0913 -- all that has a say in what comes next
@@ -130,7 +134,8 @@ class DeliveryLoop:
         self._in_flight: Counter[Origin | None] = Counter()
         self._slow: OrderedDict[Origin | None, bool] = OrderedDict()
         self._awaited: dict[Dispatch, Message] = {}
-        self._slots = max(1, int(getattr(sender, "connections", sender.threads)))
+        self.spare = int(getattr(sender, "spare", 0))
+        self._slots = max(1, int(getattr(sender, "connections", sender.threads))) + self.spare
         self._drain_until: float | None = None
         self._adopt_at = monotonic() + _ADOPT_EVERY
         self.wakeup: Wakeup = Wakeup()
@@ -259,8 +264,13 @@ class DeliveryLoop:
             | frozenset([origin for origin in tuple(self._slow) if origin is not None and self._has_its_share(origin)])
         )
 
+    def _takes_the_spare(self, message: Message) -> bool:
+        return self._in_flight[origin_of_url(message.url)] >= self._slots - self.spare
+
     def _has_its_share(self, origin: Origin | None) -> bool:
         # Where there are others, no origin holds every place, and one that is slow a quarter of them: the others would wait.
+        if self.spare and self._in_flight[origin] >= self._slots - self.spare:
+            return True
         if len(self._slow) < 2 or self._slots < 2:  # noqa: PLR2004 -- itself and another one
             return False
         quarter = max(1, self._slots // 4)
@@ -269,7 +279,8 @@ class DeliveryLoop:
     @fail_open("outbox")
     def _claim(self, most: int) -> list[Message]:
         now, at = monotonic(), steady_ns()
-        plain = self.breakers.all_closed and self.back_pressure.quiet and (len(self._slow) < 2 or self._slots < 2)  # noqa: PLR2004
+        alone = not self.spare and (len(self._slow) < 2 or self._slots < 2)  # noqa: PLR2004
+        plain = alone and self.breakers.all_closed and self.back_pressure.quiet
         # Where origins are held back, one by one: each is asked for leave.
         number = min(most, _MOST_AT_ONCE) if plain else 1
         claimed = self._spool.claim(number, at / 1e9, frozenset() if plain else self._closed_to(now))
@@ -286,6 +297,9 @@ class DeliveryLoop:
             claimed = [message for message in claimed if self._in_time(message, at) and self._let_through(message, now)]
         thread = threading.get_ident()
         with self._lock:
+            # Asked again: another thread may have leased one for the same origin since.
+            beyond = [message for message in claimed if self.spare and self._takes_the_spare(message)]
+            claimed = [message for message in claimed if message not in beyond] if beyond else claimed
             for message in claimed:
                 origin = origin_of_url(message.url)
                 self._leases[id(message)] = _Lease(message, origin, now, thread)
@@ -294,6 +308,9 @@ class DeliveryLoop:
                     self._slow[origin] = False
                     if len(self._slow) > _MOST_ORIGINS:
                         self._slow.popitem(last=False)
+        for message in beyond:
+            self._spool.retry_at(message, 0.0)
+            self._ledger.requeue(1)
         self._telemetry.waited(
             [message for message in claimed if message.context is not None and not message.attempts], at
         )

@@ -297,7 +297,7 @@ class Outbox:
     def _start_threads(self) -> None:
         # At interpreter shutdown none can be started: then close() sends in its own thread.
         if self._threads is None:
-            self._threads = SenderThreads(self.name, self._sender.threads, self._loop)
+            self._threads = SenderThreads(self.name, self._sender.threads + self._loop.spare, self._loop)
         self._threads.ensure()
 
     def gauges(self) -> Gauges:

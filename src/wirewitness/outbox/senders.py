@@ -54,7 +54,7 @@ class HttpSender:
     environment.
 
     Args:
-        threads: How many threads, and so connections.
+        threads: How many threads, and so connections, one server gets.
         timeout: Seconds to wait for a connection, and then for each part of the answer.
         total_timeout: Seconds that an attempt may take in all: connection, TLS, sending, waiting and reading. Only the
             system's look-up of a name can't be cut short. None for three times ``timeout``.
@@ -62,7 +62,12 @@ class HttpSender:
 
     Raises:
         ConfigurationError: If ``threads``, ``timeout`` or ``total_timeout`` can't work.
+
+    Attributes:
+        spare: One more thread, which is kept for another server where one has taken all others.
     """
+
+    spare = 1
 
     def __init__(
         self,
