@@ -54,8 +54,8 @@ CALLS = {
     "http": 1_000,
     "http_8": 1_000,
     "sdk": 500,
-    "slow_pycurl": 5_000,
-    "slow_curl": 5_000,
+    "slow_pycurl": 10_000,
+    "slow_curl": 10_000,
 }
 """Payloads per turn, by contender."""
 
