@@ -54,8 +54,33 @@ def test_the_front_door_has_at_most_25_names_in_order():
     assert all(hasattr(wirewitness, name) for name in wirewitness.__all__)
 
 
+def loaded_by(program):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {program}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.partition(".")[0] for name in done.stdout.split()}, set(done.stdout.split())
+
+
 def test_the_base_install_imports_no_extra():
-    program = "import sys, wirewitness, wirewitness.testing; print(*sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    packages, _ = loaded_by(
+        "import wirewitness, wirewitness.testing; [getattr(wirewitness, name) for name in wirewitness.__all__]"
+    )
     # rich is missing from this list: structlog loads it where it is installed.
-    assert not {"click", "h11", "optimizely", "prometheus_client"} & set(loaded)
+    assert not {"click", "h11", "optimizely", "prometheus_client", "pycurl"} & packages
+
+
+def test_importing_wirewitness_loads_nothing_that_an_application_may_not_use():
+    packages, _ = loaded_by("import wirewitness")
+    assert (
+        not {"requests", "urllib3", "structlog", "rich", "opentelemetry", "sqlite3", "ssl", "asyncio", "logging"}
+        & packages
+    )
+
+
+def test_a_witness_and_an_outbox_load_no_set_up_and_no_sender():
+    packages, modules = loaded_by("from wirewitness import Outbox, witness")
+    assert not {"requests", "urllib3", "structlog", "rich", "sqlite3", "asyncio"} & packages
+    assert not any(name.startswith("opentelemetry.sdk") for name in modules)

@@ -2,19 +2,32 @@
 Wrap any event dispatcher and know, from the bytes on the socket, what it really did.
 """
 
-from wirewitness._current import Dispatch
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+# Now, and not at the first use: what ends the process calls last what was registered first.
+from wirewitness import ending as _ending  # noqa: F401
 from wirewitness._version import __version__
-from wirewitness._witness import ledger_of, witness
-from wirewitness.core.exchange import Exchange
-from wirewitness.core.outcome import Outcome, Reason
-from wirewitness.core.payload import Payload
-from wirewitness.core.settlement import Settlement
-from wirewitness.core.verdict import Evidence, Verdict
-from wirewitness.errors import ConfigurationError, IntegrityError, UnsupportedPayload, WireWitnessError
-from wirewitness.ledger import PROCESS as process_ledger  # noqa: N811 -- constant inside, a name to use outside
-from wirewitness.ledger import Book, Ledger
-from wirewitness.outbox import CurlSender, HttpSender, MemorySpool, Outbox, RetryPolicy, SqliteSpool
-from wirewitness.telemetry import configure_telemetry
+
+
+if TYPE_CHECKING:
+    from wirewitness._current import Dispatch
+    from wirewitness._witness import ledger_of, witness
+    from wirewitness.core.exchange import Exchange
+    from wirewitness.core.outcome import Outcome, Reason
+    from wirewitness.core.payload import Payload
+    from wirewitness.core.retry import RetryPolicy
+    from wirewitness.core.settlement import Settlement
+    from wirewitness.core.verdict import Evidence, Verdict
+    from wirewitness.errors import ConfigurationError, IntegrityError, UnsupportedPayload, WireWitnessError
+    from wirewitness.ledger import PROCESS as process_ledger  # noqa: N811 -- constant inside, a name to use outside
+    from wirewitness.ledger import Book, Ledger
+    from wirewitness.outbox.curl import CurlSender
+    from wirewitness.outbox.outbox import Outbox
+    from wirewitness.outbox.senders import HttpSender
+    from wirewitness.outbox.spool import MemorySpool
+    from wirewitness.outbox.sqlite import SqliteSpool
+    from wirewitness.telemetry.setup import configure_telemetry
 
 
 __all__ = [
@@ -44,3 +57,44 @@ __all__ = [
     "process_ledger",
     "witness",
 ]
+
+_HOMES = {
+    "Book": "ledger",
+    "ConfigurationError": "errors",
+    "CurlSender": "outbox.curl",
+    "Dispatch": "_current",
+    "Evidence": "core.verdict",
+    "Exchange": "core.exchange",
+    "HttpSender": "outbox.senders",
+    "IntegrityError": "errors",
+    "Ledger": "ledger",
+    "MemorySpool": "outbox.spool",
+    "Outbox": "outbox.outbox",
+    "Outcome": "core.outcome",
+    "Payload": "core.payload",
+    "Reason": "core.outcome",
+    "RetryPolicy": "core.retry",
+    "Settlement": "core.settlement",
+    "SqliteSpool": "outbox.sqlite",
+    "UnsupportedPayload": "errors",
+    "Verdict": "core.verdict",
+    "WireWitnessError": "errors",
+    "configure_telemetry": "telemetry.setup",
+    "ledger_of": "_witness",
+    "process_ledger": "ledger",
+    "witness": "_witness",
+}
+"""By name, the module that is loaded when the name is used: an application loads requests, sqlite3 or the SDK only if it uses them."""
+
+if not TYPE_CHECKING:  # Type checkers would take any name for one of this module's.
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), "PROCESS" if name == "process_ledger" else name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

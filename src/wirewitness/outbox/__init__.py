@@ -2,9 +2,11 @@
 The production dispatcher: never blocks, queues, retries by what the wire says, and survives.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from wirewitness.core.retry import RetryPolicy
 from wirewitness.outbox.breaker import Breakers
-from wirewitness.outbox.curl import CurlSender
 from wirewitness.outbox.dispatcher import DispatcherSender
 from wirewitness.outbox.lifetime import close_on_sigterm
 from wirewitness.outbox.message import Form, Message
@@ -12,9 +14,13 @@ from wirewitness.outbox.outbox import Outbox
 from wirewitness.outbox.overflow import Block, DropNewest, DropOldest, Overflow, Spill
 from wirewitness.outbox.remains import Remains
 from wirewitness.outbox.sender import Answer, Attempt, Lane, MultiplexingSender, Sender, Unsendable
-from wirewitness.outbox.senders import HttpSender
 from wirewitness.outbox.spool import DeadLetter, MemorySpool, Spool, SpoolStats
-from wirewitness.outbox.sqlite import SqliteSpool
+
+
+if TYPE_CHECKING:
+    from wirewitness.outbox.curl import CurlSender
+    from wirewitness.outbox.senders import HttpSender
+    from wirewitness.outbox.sqlite import SqliteSpool
 
 
 __all__ = [
@@ -45,3 +51,15 @@ __all__ = [
     "Unsendable",
     "close_on_sigterm",
 ]
+
+_HOMES = {"CurlSender": "curl", "HttpSender": "senders", "SqliteSpool": "sqlite"}
+"""By name, the module that is loaded when the name is used: these load requests, certificates and sqlite3."""
+
+if not TYPE_CHECKING:  # Type checkers would take any name for one of this module's.
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        globals()[name] = found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return found

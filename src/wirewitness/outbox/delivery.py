@@ -134,7 +134,7 @@ class DeliveryLoop:
         self._in_flight: Counter[Origin | None] = Counter()
         self._slow: OrderedDict[Origin | None, bool] = OrderedDict()
         self._awaited: dict[Dispatch, Message] = {}
-        self.spare = int(getattr(sender, "spare", 0))
+        self.spare: int = int(getattr(sender, "spare", 0))
         self._slots = max(1, int(getattr(sender, "connections", sender.threads))) + self.spare
         self._drain_until: float | None = None
         self._adopt_at = monotonic() + _ADOPT_EVERY

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import threading
 import weakref
 
 from collections.abc import Callable
 from typing import Any, Final
-
-import structlog
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
@@ -37,14 +36,15 @@ _ALTERED: Final = (logging.ERROR, "payload.altered")
 
 _stdlib: Final = logging.getLogger(LOGGER)
 
-# Unconfigured, structlog prints every line to standard output: no library may do that to an application.
-_through_stdlib: Final = structlog.wrap_logger(
-    _stdlib,
-    processors=[structlog.processors.KeyValueRenderer(key_order=["event"], repr_native_str=False)],
-    wrapper_class=structlog.stdlib.BoundLogger,
-    context_class=dict,
-    cache_logger_on_first_use=True,
-)
+
+class _Stdlib:
+    """
+    Lines as structlog's key-value renderer writes them, through ``logging``.
+    """
+
+    @staticmethod
+    def log(level: int, event: str, **fields: Any) -> None:
+        _stdlib.log(level, "%s", " ".join(f"{name}={value}" for name, value in {"event": event, **fields}.items()))
 
 
 class Logs:
@@ -92,9 +92,18 @@ class Logs:
         return _enabled(logging.DEBUG) is not None
 
 
+def _configured_structlog() -> Any:
+    # Not loaded for its own sake: that takes longer than all of wirewitness. And where it is loaded but not configured, it prints
+    # every line to standard output: no library may do that to an application.
+    structlog = sys.modules.get("structlog")
+    is_configured = getattr(structlog, "is_configured", None)
+    return structlog if is_configured is not None and is_configured() else None
+
+
 def _enabled(level: int) -> Any:
-    if not structlog.is_configured():
-        return _through_stdlib if _stdlib.isEnabledFor(level) else None
+    structlog = _configured_structlog()
+    if structlog is None:
+        return _Stdlib if _stdlib.isEnabledFor(level) else None
     is_enabled = _level_check(structlog.get_config()["wrapper_class"])
     return structlog.get_logger(LOGGER) if is_enabled is None or is_enabled(level) else None
 
@@ -102,7 +111,7 @@ def _enabled(level: int) -> Any:
 @functools.lru_cache(maxsize=8)
 def _level_check(_: type) -> Callable[[int], bool] | None:
     # Which levels a structlog logger lets through is a matter of its class, and binding one anew costs more than a line.
-    logger = structlog.get_logger(LOGGER).bind()
+    logger = _configured_structlog().get_logger(LOGGER).bind()
     return getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
 
 
