@@ -166,7 +166,9 @@ def test_a_dispatch_is_linked_to_the_span_in_which_another_thread_sends_it(servi
         with service.tracer_provider.get_tracer("shop").start_as_current_span("flush"):
             requests.post(f"{sink.url}/v1/events", data=queue.pop(), timeout=5)
 
-    service.witness(queue.append, name="queue", payload="object")(b"in a queue of its own")
+    service.witness(queue.append, name="queue", payload="object")(
+        b"what waits in a queue of its own, long enough to be recognised"
+    )
     with ThreadPoolExecutor(max_workers=1) as threads:
         threads.submit(flush).result()
 
