@@ -105,3 +105,17 @@ def test_no_lie_agrees(name):
     wanted, requests, dispatches = TRUE[name]
     unnoticed = [lie for lie, told in lies(dispatches) if agreed(wanted, requests, told) is not False]
     assert unnoticed == []
+
+
+def of_an_outbox(*dispatches):
+    # Two attempts, both answered 503; the payload was given up before a third.
+    report = Report(calls=({"returned": "None", "raised": None, "seconds": 0.0},), dispatches=dispatches, counted=2)
+    return agreement(Observation((A,), (request(A, 503), request(A, 503)), report)).agrees
+
+
+@pytest.mark.parametrize("verdict", FALSE["verdict"])
+@pytest.mark.parametrize("outcome", FALSE["outcome"])
+def test_of_what_an_outbox_gave_up_between_two_attempts_the_sink_has_the_last(verdict, outcome):
+    # The record of the end has no exchange; a last attempt that did not reach the sink may have failed.
+    agrees = verdict == "identical" and outcome in {"rejected", "failed"}
+    assert (of_an_outbox(dispatch(A, verdict, outcome)) is True) is agrees
