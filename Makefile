@@ -13,6 +13,9 @@ PYENV_ROOT ?= $(HOME)/.pyenv
 empty :=
 export PATH := $(PATH):$(subst $(empty) $(empty),:,$(wildcard $(PYENV_ROOT)/versions/3.1[1-3].*/bin))
 
+# Hundreds of tests start a Python: without compiled files, each would compile all of wirewitness anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all lint bench backends stack constraints clean
 

@@ -50,6 +50,12 @@ def pytest_configure(config):
     config.stash[left_out] = Counter()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    # More than there are cores: half the time, a test waits for a server, a process or a thread.
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_ignore_collect(collection_path, config):
     return True if collection_path == SERVERS and config.getoption("tier") != "all" else None
 

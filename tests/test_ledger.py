@@ -432,6 +432,7 @@ class Child(BaseException):
     """Leaves the dispatcher in the child process only."""
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("leaving", ["returning", "raising"])
 @forking
 def test_a_child_that_leaves_the_parents_dispatch_settles_nothing_and_keeps_nothing(leaving):

@@ -103,6 +103,7 @@ def test_a_server_that_takes_for_ever_is_given_up(slow, cdn, manage, datafile, f
     assert (fetches[0].fault, fetches[0].error_type, manager.source) == (Fault.TIMEOUT, "timeout", Source.FALLBACK)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("slow", ["hang", "drip", "drip_head"])
 def test_a_server_that_takes_for_ever_is_given_up_over_tls_too(slow, secure_cdn, manage, fetches):
     secure_cdn.answer = getattr(secure_cdn, slow)

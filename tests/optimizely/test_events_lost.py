@@ -134,6 +134,7 @@ thread.join()
 """
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("unmeasured")
 def test_a_child_forked_while_a_client_is_instrumented_can_instrument_its_own(datafile, tmp_path):
     (tmp_path / "datafile.json").write_text(datafile)

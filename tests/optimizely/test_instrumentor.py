@@ -117,6 +117,7 @@ def is_declared():
     return command() is not None and "optimizely" in names and bool(list(distros))
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not is_declared(), reason="needs opentelemetry-distro, and this package installed")
 def test_the_command_observes_an_application_without_a_line_of_code(datafile, tmp_path):
     (tmp_path / "datafile.json").write_text(datafile)

@@ -233,6 +233,7 @@ def test_what_has_ended_is_forgotten_unless_the_processor_keeps_it(make):
     assert (ledger.book().dropped, len(ledger._given_up), gate.visitors) == (5, 0, [])
 
 
+@pytest.mark.processes
 def test_what_waits_when_the_process_ends_is_abandoned_in_its_last_export(datafile, tmp_path):
     path = tmp_path / "datafile.json"
     path.write_text(datafile)
@@ -388,6 +389,7 @@ def test_a_fault_of_the_counting_reaches_nobody(make, monkeypatch):
     assert INTERNAL_ERRORS.counts()["optimizely"] > faults
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("unmeasured")
 def test_a_forked_child_starts_with_an_empty_book_and_tells_that_its_processor_is_dead(datafile, tmp_path):
     path = tmp_path / "datafile.json"

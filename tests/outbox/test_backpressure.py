@@ -53,6 +53,7 @@ def limited():
     server.close()
 
 
+@pytest.mark.processes
 def test_a_backlog_at_a_limited_server_costs_few_requests_more_than_it_has_messages(make, limited):
     outbox = make(HttpSender(threads=8), retry=RetryPolicy(attempts=3), breakers=Breakers())
     for number in range(60):

@@ -705,6 +705,7 @@ def test_a_process_with_many_open_files_sends_too(sink, sender):
     assert attempt.settlement == DELIVERED
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_forked_child_sends_on_connections_of_its_own(secure_sink, authority_file):

@@ -96,6 +96,7 @@ def poison(body):
     return (500, {}) if b"poison" in body else (204, {})
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("poisoned", [3, 12])
 def test_a_poison_payload_blocks_no_other(make, endpoint, poisoned):
     server = endpoint(poison)
@@ -110,6 +111,7 @@ def test_a_poison_payload_blocks_no_other(make, endpoint, poisoned):
     assert {body_of(good=number) for number in range(20)} <= set(server.bodies)
 
 
+@pytest.mark.processes
 def test_a_payload_that_breaks_its_connection_blocks_no_other(make, endpoint):
     server = endpoint(lambda body: (0, {}) if b"poison" in body else (204, {}))
     # A circuit that opened would stay open for longer than this test waits.
@@ -148,6 +150,7 @@ def test_what_could_not_be_sent_says_nothing_of_its_server(make, sink):
     assert outbox.gauges().circuit_state == 0
 
 
+@pytest.mark.processes
 def test_a_server_that_is_away_costs_a_message_no_attempt(make, unused_port_number):
     outbox = make(retry=replace(FAST, attempts=2, lifetime=None), breakers=Breakers(cooldown=0.01, ceiling=0.02))
     outbox("POST", f"http://127.0.0.1:{unused_port_number}/", {"a": 1})

@@ -295,6 +295,7 @@ def test_what_does_not_fit_spills_into_the_second_spool(make, sink, held):
     assert counts(outbox) == {Outcome.DELIVERED: 20}
 
 
+@pytest.mark.processes
 def test_the_breaker_leaves_a_dead_origin_alone_and_serves_the_others(make, sink, unused_port):
     outbox = make(retry=RetryPolicy(attempts=None, base=0.01, ceiling=0.02), breakers=Breakers(cooldown=30.0))
     for number in range(20):

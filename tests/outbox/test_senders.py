@@ -138,6 +138,7 @@ def test_a_time_over_in_one_attempt_is_whole_again_in_the_next(make, sender):
     assert len(server.heads) == 2
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "content", [b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n", b"\r\n"]
 )
@@ -232,6 +233,7 @@ def test_a_proxy_that_drips_its_answer_to_a_connect_ends_with_the_attempt(make, 
         assert server.heads[0].startswith(b"CONNECT localhost.invalid:443 ")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @both
 def test_a_receiver_that_takes_a_payload_slowly_ends_with_the_attempt(make, sender, secure, tls, trusted):

@@ -296,6 +296,7 @@ class Stuck:
                 self.release.wait(PATIENCE)
 
 
+@pytest.mark.processes
 def test_two_outboxes_of_one_name_add_up(make, seen):
     senders = [Stuck(), Stuck()]
     for sender in senders:

@@ -47,6 +47,7 @@ def run(*args, options=None, **variables):
     )
 
 
+@pytest.mark.processes
 def test_the_console_exporters_are_found_by_the_standard_variables():
     done = run(options={"service_name": "shop"}, OTEL_TRACES_EXPORTER="console", OTEL_METRICS_EXPORTER="console")
 
@@ -56,12 +57,14 @@ def test_the_console_exporters_are_found_by_the_standard_variables():
     assert "wirewitness.ledger.accepted" in done.stdout
 
 
+@pytest.mark.processes
 def test_the_service_is_named_by_the_variable_first():
     done = run(options={"service_name": "shop"}, OTEL_TRACES_EXPORTER="console", OTEL_SERVICE_NAME="till")
 
     assert '"service.name": "till"' in done.stdout
 
 
+@pytest.mark.processes
 def test_files_take_the_place_of_all_exporters(tmp_path):
     done = run(options={"files": str(tmp_path / "out")}, OTEL_TRACES_EXPORTER="no such")
 
@@ -72,6 +75,7 @@ def test_files_take_the_place_of_all_exporters(tmp_path):
     assert "wirewitness.ledger.accepted" in (tmp_path / "out" / "metrics.jsonl").read_text()
 
 
+@pytest.mark.processes
 def test_structlog_writes_json_with_trace_ids_to_standard_error():
     done = run(options={"logs": "json"}, OTEL_TRACES_EXPORTER="console")
 
@@ -80,6 +84,7 @@ def test_structlog_writes_json_with_trace_ids_to_standard_error():
     assert f'"trace_id": "0x{line["trace_id"]}"' in done.stdout
 
 
+@pytest.mark.processes
 def test_structlog_writes_for_a_console_when_asked():
     done = run(options={"logs": "console"})
 
@@ -87,10 +92,12 @@ def test_structlog_writes_for_a_console_when_asked():
     assert not done.stderr.startswith("{")
 
 
+@pytest.mark.processes
 def test_the_log_level_comes_from_the_standard_variable():
     assert run(options={"logs": "json"}, OTEL_LOG_LEVEL="error").stderr == ""
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("options", "variables", "complaint"),
     [
@@ -118,6 +125,7 @@ def test_a_setting_that_cannot_work_is_named(options, variables, complaint):
     assert complaint in done.stderr
 
 
+@pytest.mark.processes
 def test_a_second_set_up_is_refused():
     done = run("again")
 
@@ -125,6 +133,7 @@ def test_a_second_set_up_is_refused():
     assert "a global tracer provider is set up already" in done.stderr
 
 
+@pytest.mark.processes
 def test_an_exporter_that_is_down_breaks_no_dispatch():
     done = run(
         OTEL_TRACES_EXPORTER="otlp",
@@ -165,6 +174,7 @@ def test_a_failing_exporter_is_counted_each_time_and_logged_now_and_then(monkeyp
     assert INTERNAL_ERRORS.counts()["exporter"] - before == 6
 
 
+@pytest.mark.processes
 def test_with_no_sdk_configured_everything_still_verifies_and_counts(sink):
     program = """
 import sys, requests

@@ -342,6 +342,7 @@ print(seen[0].outcome.value, seen[0].verdict.value)
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "patch",
     [
