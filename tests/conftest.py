@@ -48,6 +48,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.stash[left_out] = Counter()
+    if config.getoption("tier") == "check":
+        settings.load_profile("quick")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -137,6 +139,7 @@ def unmeasured(monkeypatch):
 
 # Nothing here is timed: on a busy machine Hypothesis would take slow for wrong.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("untimed"), max_examples=25)
 settings.load_profile("untimed")
 
 

@@ -422,6 +422,27 @@ def test_closing_reports_what_was_lost_with_the_memory(make, unused_port):
     assert outbox.ledger.book().open == 0
 
 
+def test_after_a_flush_every_end_was_told(make, sink):
+    told = []
+
+    def tell(dispatch):
+        time.sleep(0.1)
+        told.append(dispatch.outcome)
+
+    outbox = make(on_settle=tell)
+    outbox("POST", f"{sink.url}/status/400", PAYLOAD)
+    assert outbox.flush(10.0).empty
+    assert told == [Outcome.REJECTED]
+
+
+def test_a_hook_may_flush(make, sink):
+    outbox = make(on_settle=lambda _: remains.append(outbox.flush(30.0)))
+    remains = []
+    outbox("POST", f"{sink.url}/status/400", PAYLOAD)
+    assert outbox.flush(60.0).empty
+    assert [left.empty for left in remains] == [True]
+
+
 def test_every_settled_payload_can_be_captured(make, sink):
     outbox = make()
     with testing.capture() as dispatches:

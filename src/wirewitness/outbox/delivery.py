@@ -134,6 +134,7 @@ class DeliveryLoop:
         self._in_flight: Counter[Origin | None] = Counter()
         self._slow: OrderedDict[Origin | None, bool] = OrderedDict()
         self._awaited: dict[Dispatch, Message] = {}
+        self._deciding: list[int] = []
         self.spare: int = int(getattr(sender, "spare", 0))
         self._slots = max(1, int(getattr(sender, "connections", sender.threads))) + self.spare
         self._drain_until: float | None = None
@@ -330,8 +331,12 @@ class DeliveryLoop:
         if lifetime is None or (at - message.accepted_ns) / 1e9 <= lifetime:
             return True
         settlement = message.last or dropped(Reason.EXPIRED)
-        self._finish(message, settlement, Decision(Action.BURY, reason=Reason.EXPIRED.value), 0)
-        self.announce(message, settlement)
+        self._deciding.append(threading.get_ident())
+        try:
+            self._finish(message, settlement, Decision(Action.BURY, reason=Reason.EXPIRED.value), 0)
+            self.announce(message, settlement)
+        finally:
+            self._deciding.remove(threading.get_ident())
         return False
 
     def _let_through(self, message: Message, now: float) -> bool:
@@ -364,24 +369,35 @@ class DeliveryLoop:
 
     # Decide
 
+    @property
+    def deciding(self) -> bool:
+        """
+        Whether another thread is about to count and tell what became of a message: the spool may have forgotten it already.
+        """
+        return any(thread != threading.get_ident() for thread in tuple(self._deciding))
+
     def done(self, attempts: Sequence[Attempt]) -> None:
         """
         Hear what became of messages: see :class:`wirewitness.outbox.sender.Lane`.
         """
         now = monotonic()
         plain: list[Attempt] = []
-        for attempt in attempts:
-            lease = self._release(attempt.message)
-            if lease is None:
-                continue
-            if lease.thread:
-                self._slow[lease.origin] = now - lease.since >= _SLOW
-            if attempt.dispatch is None:
-                plain.append(attempt)
-            elif not self._decide(attempt, attempt.dispatch):
-                self._requeue(attempt.message)
-        if plain:
-            self._delivered(plain)
+        self._deciding.append(threading.get_ident())
+        try:
+            for attempt in attempts:
+                lease = self._release(attempt.message)
+                if lease is None:
+                    continue
+                if lease.thread:
+                    self._slow[lease.origin] = now - lease.since >= _SLOW
+                if attempt.dispatch is None:
+                    plain.append(attempt)
+                elif not self._decide(attempt, attempt.dispatch):
+                    self._requeue(attempt.message)
+            if plain:
+                self._delivered(plain)
+        finally:
+            self._deciding.remove(threading.get_ident())
         if not self.back_pressure.quiet:
             # A window may have opened for those who wait.
             self.wakeup.wake_another()

@@ -325,7 +325,7 @@ class Outbox:
         deadline = Deadline(timeout)
         # What cannot be delivered in time is at least on disk then, if the spool has one.
         self.spool.sync(deadline.left)
-        while self.spool.stats().size and deadline.nap(_POLL):
+        while (self.spool.stats().size or self._loop.deciding) and deadline.nap(_POLL):
             if self._threads is not None:
                 self._threads.ensure()
         return self._remains()
