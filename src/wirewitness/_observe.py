@@ -4,8 +4,6 @@ What witness() makes of a call: it is read, watched, counted, shown and told.
 
 from __future__ import annotations
 
-import contextlib
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -92,11 +90,15 @@ class Observer:
         except BaseException as error:  # noqa: BLE001 -- passed on where it is not ours
             # The inner call goes unseen, or is never made where it was interrupted: nobody has heard of this dispatch.
             if dispatch is not None:
-                with contextlib.suppress(Exception):
+                try:
                     self.ledger.withdraw_dispatch(dispatch)
                     self._watch.undo(dispatch)
-            with contextlib.suppress(RecursionError):
+                except Exception:  # noqa: BLE001, S110 -- whatever it was that failed is counted
+                    pass
+            try:  # noqa: SIM105 -- suppress() needs stack, too
                 report_or_raise("witness", error)
+            except RecursionError:
+                pass
             return None
         return dispatch
 
@@ -155,8 +157,18 @@ class Observer:
             else:
                 self._account(dispatch, settlement)
         except BaseException as raised:  # noqa: BLE001 -- passed on where it is not ours
-            # The stack has run out, or an exception from outside passes: the dispatch must not stay open.
-            self._close_by_force(dispatch)
+            # The stack has run out, or an exception from outside passes: the dispatch must not stay open. One call of depth is
+            # left for certain, since the beginning needed more: so the book comes first, and in steps of that depth.
+            try:
+                waits = dispatch.deadline and dispatch in EVIDENCE.waiting()
+                given_up = not waits and dispatch.end(GIVEN_UP, ())
+                if dispatch.settlement is not None:
+                    self.ledger.settle(dispatch, dispatch.settlement, 0)
+                if given_up:
+                    EVIDENCE.discard(dispatch)
+                self._watch.undo(dispatch)
+            except Exception:  # noqa: BLE001, S110 -- whatever it was that failed is counted
+                pass
             try:  # noqa: SIM105 -- suppress() needs stack, too
                 report_or_raise("witness", raised)
             except RecursionError:
@@ -165,16 +177,6 @@ class Observer:
             at = "" if dispatch.offset is None else f", first at byte {dispatch.offset}"
             msg = f"{self._name} altered the payload: {dispatch.reason.value}{at}"
             raise IntegrityError(msg)
-
-    def _close_by_force(self, dispatch: Dispatch) -> None:
-        try:
-            if dispatch not in EVIDENCE.waiting() and dispatch.end(GIVEN_UP, ()):
-                EVIDENCE.discard(dispatch)
-            if dispatch.settlement is not None:
-                self.ledger.settle(dispatch, dispatch.settlement, 0)
-            self._watch.undo(dispatch)
-        except Exception:  # noqa: BLE001 -- whatever it was that failed is counted
-            return
 
     def _account(self, dispatch: Dispatch, settlement: Settlement) -> None:
         # A forked child closes what its parent opened, and has to leave that to the parent's book.

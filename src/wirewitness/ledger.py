@@ -88,20 +88,20 @@ class _Counts:
 
     def clear(self) -> None:
         self.accepted: int = 0
-        self._endings: dict[Ending, list[int]] = {}
+        self.cells: dict[Ending, list[int]] = {}
         self.exchanges: int = 0
         self.open: dict[Dispatch, Stage] = {}
         self.stock: dict[str, int] = {Stage.QUEUED.value: 0, Stage.IN_FLIGHT.value: 0}
 
     def cell(self, ending: Ending) -> list[int]:
         # A cell, so that adding to it is one step: a signal handler that dispatches can come between any two.
-        return self._endings.get(ending) or self._endings.setdefault(ending, [0])
+        return self.cells.get(ending) or self.cells.setdefault(ending, [0])
 
     def end(self, ending: Ending, number: int = 1) -> None:
         self.cell(ending)[0] += number
 
     def endings(self) -> Iterator[tuple[Ending, int]]:
-        return ((ending, cell[0]) for ending, cell in self._endings.items())
+        return ((ending, cell[0]) for ending, cell in self.cells.items())
 
     def add(self, other: _Counts) -> None:
         self.accepted += other.accepted
@@ -184,7 +184,8 @@ class Ledger:
         ending = (settlement.outcome, settlement.reason, settlement.verdict)
         counts = self._counts
         with _lock:
-            cell = counts.cell(ending)
+            # Not by a method: near the end of the stack there may be no room for another call.
+            cell = counts.cells.get(ending) or counts.cells.setdefault(ending, [0])
             if dispatch not in counts.open:
                 return False
             # No call from here on, and so neither a signal handler nor an end of the stack in between.
