@@ -73,7 +73,7 @@ def test_a_raised_exception_is_failed_with_its_type():
         witness(inner)(PARAMS)
     (dispatch,) = dispatches
     assert (dispatch.outcome, dispatch.evidence, dispatch.reason) == (Outcome.FAILED, Evidence.CALL, Reason.ERROR)
-    assert dispatch.settlement.error_type == f"{__name__}.Broken"
+    assert dispatch.settlement.error_type == "dispatchers.Broken"
 
 
 def test_wrong_arguments_raise_the_inners_own_error(url):
