@@ -4,6 +4,7 @@ Circuit breakers: every time is an argument, so nothing here waits.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 
@@ -95,6 +96,65 @@ def test_a_probe_s_failure_doubles_the_cooldown_up_to_the_ceiling():
         waits.append(breakers.next_probe(now) - now)
         now += waits[-1]
     assert waits == [20.0, 35.0, 35.0, 35.0]
+
+
+def refusals(number, breakers):
+    """When so many messages were refused, each as soon as one may go, and none was taken."""
+    now, times = 0.0, []
+    for message in range(number):
+        while not breakers.allow(A, now):
+            now = breakers.next_probe(now)
+        breakers.failed(A, now, refused=message)
+        times.append(now)
+    return times
+
+
+def test_a_server_that_refuses_every_message_is_asked_less_and_less():
+    times = refusals(200, Breakers(failures=5, cooldown=1.0, ceiling=60.0))
+    # Five at once, twenty more a second apart, twenty more two seconds apart, and so on, up to one in each minute.
+    assert times[4] == 0.0
+    pauses = [after - before for before, after in itertools.pairwise(times[4:])]
+    assert pauses[:40] == [1.0] * 20 + [2.0] * 20
+    assert set(pauses[120:]) == {60.0}
+
+
+def test_a_message_that_is_refused_again_makes_no_cooldown_longer():
+    breakers, now = Breakers(failures=2, cooldown=1.0, ceiling=60.0), 0.0
+    for message in range(50):
+        while not breakers.allow(A, now):
+            now = breakers.next_probe(now)
+        breakers.failed(A, now, refused=message % 3)
+    assert breakers.next_probe(now) == now + 1.0
+
+
+def test_what_is_kept_of_refused_messages_is_bounded():
+    breakers = Breakers(failures=5, cooldown=1.0, ceiling=60.0)
+    refusals(1000, breakers)
+    assert len(breakers._circuits[A].refused) <= 5 + 20 * 6
+
+
+def test_a_recovery_is_a_message_that_is_taken_after_a_failure():
+    breakers = Breakers()
+    assert breakers.recoveries(A) == 0
+    breakers.succeeded(A)
+    assert breakers.recoveries(A) == 0
+    breakers.failed(A, 0.0, refused=1)
+    breakers.succeeded(A, took=False)
+    assert breakers.recoveries(A) == 0
+    breakers.failed(A, 0.0, refused=1)
+    breakers.succeeded(A)
+    assert breakers.recoveries(A) > 0
+    assert breakers.recoveries(B) == 0
+
+
+def test_of_no_more_origins_than_configured_recoveries_are_remembered():
+    breakers = Breakers(most=3)
+    for number in range(100):
+        origin = Origin("https", str(number), 443)
+        breakers.failed(origin, 0.0)
+        breakers.succeeded(origin)
+    assert len(breakers._recoveries) == 3
+    assert breakers.recoveries(Origin("https", "99", 443)) == 100
 
 
 def test_once_closed_the_cooldown_is_the_first_again():

@@ -24,7 +24,18 @@ from outbox_events import FAST
 
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.verdict import Evidence, Verdict
-from wirewitness.outbox import Answer, Breakers, HttpSender, MemorySpool, Outbox, RetryPolicy, Unsendable
+from wirewitness.outbox import (
+    Answer,
+    Breakers,
+    CurlSender,
+    HttpSender,
+    MemorySpool,
+    Outbox,
+    RetryPolicy,
+    Spill,
+    SqliteSpool,
+    Unsendable,
+)
 
 
 class Endpoint:
@@ -56,7 +67,11 @@ class Endpoint:
             def log_message(self, *_):
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            # The default is 5: of more connections at once, some wait for seconds, or are reset.
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
@@ -171,6 +186,64 @@ def test_a_server_that_is_busy_costs_a_message_no_attempt(make, endpoint, status
     outbox("POST", server.url, {"a": 1})
     assert outbox.flush(30.0).empty
     assert outbox.ledger.book().count(Outcome.DELIVERED) == 1
+
+
+@pytest.mark.parametrize("spool", ["memory", "sqlite"])
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_payload_that_a_server_refuses_while_it_takes_others_is_given_up(make, endpoint, tmp_path, status, spool):
+    server = endpoint(lambda body: (status, {}) if b"poison" in body else (204, {}))
+    held = MemorySpool() if spool == "memory" else SqliteSpool(tmp_path / "spool")
+    outbox = make(
+        spool=held,
+        retry=RetryPolicy(attempts=3, base=0.01, ceiling=0.02, lifetime=None),
+        breakers=Breakers(cooldown=0.01, ceiling=0.02),
+    )
+    outbox("POST", server.url, {"poison": 1})
+    good = 0
+
+    def given_up():
+        nonlocal good
+        if server.bodies.count(body_of(poison=1)) > good:
+            good += 1
+            outbox("POST", server.url, {"good": good})
+        return outbox.spool.stats().dead == 1
+
+    until(given_up)
+    # An hour of such answers to all would have cost it no attempt.
+    assert outbox.ledger.book().count(Outcome.REJECTED) == 1
+    assert outbox.flush(30.0).remaining == 0
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == good
+
+
+def test_what_is_refused_in_an_outage_is_not_given_up_when_the_server_is_back(make, endpoint):
+    answers = Counter()
+
+    def answer(body):
+        answers[body] += 1
+        # An outage of eight answers for each, twice, and one is taken in between.
+        return (204, {}) if answers[body] > 8 else (503, {})
+
+    server = endpoint(answer)
+    outbox = make(retry=replace(FAST, attempts=3, lifetime=None), breakers=Breakers(cooldown=0.01, ceiling=0.02))
+    outbox("POST", server.url, {"first": 1})
+    until(lambda: outbox.ledger.book().count(Outcome.DELIVERED) == 1)
+    outbox("POST", server.url, {"second": 1})
+    assert outbox.flush(30.0).empty
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 2
+
+
+def test_messages_of_two_spools_with_the_same_ids_are_different_ones(make, endpoint):
+    server = endpoint(lambda _: (500, {}))
+    outbox = make(
+        spool=MemorySpool(most=1),
+        overflow=Spill(MemorySpool(most=10)),
+        retry=RetryPolicy(base=0.01, ceiling=0.02),
+        breakers=Breakers(failures=2, cooldown=300.0, ceiling=300.0),
+    )
+    # Each spool gives the id 1 to its first.
+    outbox("POST", server.url, {"number": 1})
+    outbox("POST", server.url, {"number": 2})
+    until(lambda: outbox.gauges().circuit_state == 2)
 
 
 def test_an_answer_to_a_message_counts_against_its_attempts(make, endpoint):
@@ -300,8 +373,11 @@ def test_a_slow_server_leaves_room_for_others(make, endpoint):
     assert outbox.flush(60.0).empty
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_server_that_is_slow_from_the_first_leaves_room_for_the_first_message_to_another(make, endpoint, threads):
+@pytest.mark.parametrize("at_once", [1, 4, 16])
+@pytest.mark.parametrize("kind", ["http", "curl"])
+def test_a_server_that_is_slow_from_the_first_leaves_room_for_the_first_message_to_another(
+    make, endpoint, kind, at_once
+):
     released = threading.Event()
 
     def stall(_):
@@ -309,14 +385,17 @@ def test_a_server_that_is_slow_from_the_first_leaves_room_for_the_first_message_
         return 204, {}
 
     slow, quick = endpoint(stall), endpoint(lambda _: (204, {}))
-    outbox = make(HttpSender(threads=threads, timeout=70.0))
-    for number in range(20):
+    sender = (
+        HttpSender(threads=at_once, timeout=70.0) if kind == "http" else CurlSender(connections=at_once, timeout=70.0)
+    )
+    outbox = make(sender)
+    for number in range(80):
         outbox("POST", slow.url, {"number": number})
-    until(lambda: len(slow.bodies) == threads)
+    until(lambda: len(slow.bodies) == at_once)
     for number in range(20):
         outbox("POST", quick.url, {"number": number})
     until(lambda: len(quick.bodies) == 20)
-    assert len(slow.bodies) == threads
+    assert len(slow.bodies) == at_once
     released.set()
     assert outbox.flush(60.0).empty
 

@@ -68,8 +68,9 @@ class RetryPolicy:
     Attributes:
         attempts: The most attempts at a message that say something of the message, the first one included; None for no
             limit. What is not counted: a server that can't be reached, and the answers 429, 502, 503 and 504. An outage so
-            costs no message its attempts, whether it lasts minutes or hours; ``lifetime`` bounds these. The default allows some
-            two and a half hours of a server that answers 500.
+            costs no message its attempts, whether it lasts minutes or hours; ``lifetime`` bounds these. But 502, 503 and 504
+            without ``Retry-After`` are counted where the server took another message since it gave this one such an answer.
+            The default allows some two and a half hours of a server that answers 500.
         lifetime: Seconds from acceptance after which no attempt is begun; None for no limit.
         base: The longest backoff after the first attempt, seconds.
         ceiling: The longest backoff of all, seconds.

@@ -22,6 +22,8 @@ from wirewitness.outbox.sender import Lane
 AUDIT: Final = 1 / 64
 """The share of messages whose very bytes are compared, by default: what that costs is lost in the noise."""
 
+_SPARE_OF: Final = 16
+
 
 class CurlSender:
     """
@@ -39,7 +41,8 @@ class CurlSender:
     ``Wirewitness-Received-Digest`` of a receiver in ``receiver_origins`` is read.
 
     Args:
-        connections: How many messages are sent at once, and connections kept.
+        connections: How many messages are sent at once to one server, and connections kept. A sixteenth more, and one at least,
+            is for the others: a server that is slow does not keep the first message for another one waiting.
         timeout: Seconds in which at least something must go out or come in; libcurl counts them whole.
         total_timeout: Seconds that an attempt may take in all: look-up, connection, TLS, sending, waiting and reading. None
             for ``timeout``.
@@ -52,6 +55,7 @@ class CurlSender:
 
     Attributes:
         threads: One is enough.
+        spare: How many connections there are beyond ``connections``. No server alone gets them.
 
     Raises:
         ConfigurationError: If a value can't work, or pycurl is missing or too old.
@@ -72,8 +76,9 @@ class CurlSender:
     ) -> None:
         self._run = _runner()
         self.connections: int = positive("connections", connections)
+        self.spare: int = max(1, self.connections // _SPARE_OF)
         self._options = CurlOptions(
-            connections=self.connections,
+            connections=self.connections + self.spare,
             timeout=seconds("timeout", timeout),
             total_timeout=seconds("total_timeout", timeout if total_timeout is None else total_timeout),
             connect_timeout=seconds("connect_timeout", connect_timeout),
@@ -92,7 +97,7 @@ class CurlSender:
         self._run(self._options, lane)
 
     def __repr__(self) -> str:
-        return f"<CurlSender {self._options.connections} connections>"
+        return f"<CurlSender {self.connections} connections>"
 
 
 def _runner() -> Callable[[CurlOptions, Lane], None]:

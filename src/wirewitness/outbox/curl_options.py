@@ -15,7 +15,7 @@ class CurlOptions:
     What a :class:`~wirewitness.outbox.curl.CurlSender` was told, checked.
 
     Attributes:
-        connections: How many transfers at once.
+        connections: How many transfers at once, to all servers.
         timeout: Seconds in which at least something must move.
         total_timeout: Seconds for a transfer.
         connect_timeout: Seconds of these for the connection.

@@ -1,30 +1,29 @@
 """
 Delivery: lease, send, decide, acknowledge.
 
-Every message that is being sent stands in one registry, :attr:`DeliveryLoop._leases`, from the moment the spool gave it until
-its attempt is decided. Whoever takes the lease out of the registry, by one ``pop``, decides about the message; whoever comes
+Every message that is being sent stands in one registry, :mod:`wirewitness.outbox.leases`, from the moment the spool gave it
+until its attempt is decided. Whoever takes the lease out of the registry, by one ``pop``, decides about the message; whoever comes
 second finds nothing and does nothing. So a message is settled once, however its attempt ends: in the sending thread, by
 evidence that comes later in another one, by a thread that broke down, or by the end of the process.
 
 A message has one writer at a time: the caller's thread until the spool has it, then whoever holds its lease.
 
-Threads: :class:`SenderThreads` runs :meth:`DeliveryLoop.run` in as many as the sender wants. In a forked child, the Outbox makes
-a new loop; nothing in here survives a fork.
+Threads: :mod:`wirewitness.outbox.threads` runs :meth:`DeliveryLoop.run` in as many as the sender wants. In a forked child, the
+Outbox makes a new loop; nothing in here survives a fork.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-import time
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from wirewitness._clock import monotonic, wall_ns
 from wirewitness._current import Dispatch
-from wirewitness._guard import INTERNAL_ERRORS, fail_open
+from wirewitness._guard import fail_open
 from wirewitness._observe import LISTENERS, OnSettle, tell
 from wirewitness.core.exchange import Exchange
 from wirewitness.core.outcome import Outcome, Reason, reason_of_status
@@ -36,6 +35,7 @@ from wirewitness.ledger import Ending, Ledger, Stage
 from wirewitness.outbox.backpressure import BackPressure
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady, steady_ns
+from wirewitness.outbox.leases import Leases
 from wirewitness.outbox.message import Form, Message, Origin, origin_of_url
 from wirewitness.outbox.sender import Answer, Attempt, MultiplexingSender, Sender, Unsendable
 from wirewitness.outbox.spool import Spool
@@ -55,9 +55,6 @@ _MOST_AT_ONCE: Final = 256
 _REST: Final = 1.0
 # How long a message waits that left being a probe to another one.
 _PASSED_OVER: Final = 0.05
-# An origin is slow from an attempt of this many seconds on; and of so many origins it is known.
-_SLOW: Final = 2.0
-_MOST_ORIGINS: Final = 256
 
 _SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429
@@ -65,27 +62,10 @@ _UNAVAILABLE: Final = 503
 _FIRST_2XX, _FIRST_3XX = 200, 300
 
 
-class _Lease(NamedTuple):
-    """
-    A message in the hands of a sender.
-
-    Attributes:
-        message: Which.
-        origin: Where it goes.
-        since: When the spool gave it, monotonic seconds.
-        thread: The thread that sends it; 0 once the sender has returned and only its evidence is awaited.
-    """
-
-    message: Message
-    origin: Origin | None
-    since: float
-    thread: int
-
-
 class DeliveryLoop:
     """
-    Leases messages to senders, and decides what comes next. Thread-safe: the registry and the counters beside it are guarded
-    by ``_lock``; nothing is called while it is held.
+    Leases messages to senders, and decides what comes next. Thread-safe: what has a lock of its own guards itself, and all
+    else has one writer, who has the message's lease.
 
     Args:
         name: The Outbox's name.
@@ -100,8 +80,7 @@ class DeliveryLoop:
         on_settle: Called with every settled dispatch.
 
     Attributes:
-        spare: How many threads there are beyond the sender's own. No origin alone gets them, so that one that answers slowly
-            cannot keep the first message for another one waiting.
+        threads: How many are to call :meth:`run`.
     """
 
     def __init__(  # noqa: PLR0913 -- all that has a say in what comes next
@@ -129,14 +108,12 @@ class DeliveryLoop:
         self._on_drop = on_drop
         self._on_settle = on_settle
         self._watch = Watch(telemetry, evidence_timeout, self._late)
-        self._lock = threading.RLock()
-        self._leases: dict[int, _Lease] = {}
-        self._in_flight: Counter[Origin | None] = Counter()
-        self._slow: OrderedDict[Origin | None, bool] = OrderedDict()
         self._awaited: dict[Dispatch, Message] = {}
         self._deciding: list[int] = []
-        self.spare: int = int(getattr(sender, "spare", 0))
-        self._slots = max(1, int(getattr(sender, "connections", sender.threads))) + self.spare
+        spare = int(getattr(sender, "spare", 0))
+        self._leases = Leases(max(1, int(getattr(sender, "connections", sender.threads))) + spare, spare)
+        # The spare places of a sender that sends one by one are threads, those of a multiplexing one are connections.
+        self.threads: int = sender.threads + (spare if hasattr(sender, "send") else 0)
         self._drain_until: float | None = None
         self._adopt_at = monotonic() + _ADOPT_EVERY
         self.wakeup: Wakeup = Wakeup()
@@ -190,11 +167,7 @@ class DeliveryLoop:
                 EVIDENCE.discard(dispatch)
             settlement = dispatch.settlement = by_answer(answer)
         elif settlement is None:
-            with self._lock:
-                lease = self._leases.get(id(message))
-                if lease is not None and lease.thread:
-                    self._leases[id(message)] = lease._replace(thread=0)
-                    self._count_out(lease)
+            self._leases.only_awaited(message)
             return None
         self._awaited.pop(dispatch, None)
         return attempt_of(message, dispatch, settlement, answer)
@@ -261,29 +234,18 @@ class DeliveryLoop:
     def _closed_to(self, now: float) -> frozenset[Origin]:
         return (
             self.breakers.closed_to(now)
-            | self.back_pressure.closed_to(now, self._in_flight)
-            | frozenset([origin for origin in tuple(self._slow) if origin is not None and self._has_its_share(origin)])
+            | self.back_pressure.closed_to(now, self._leases.in_flight)
+            | self._leases.closed_to()
         )
-
-    def _takes_the_spare(self, message: Message) -> bool:
-        return self._in_flight[origin_of_url(message.url)] >= self._slots - self.spare
-
-    def _has_its_share(self, origin: Origin | None) -> bool:
-        # Where there are others, no origin holds every place, and one that is slow a quarter of them: the others would wait.
-        if self.spare and self._in_flight[origin] >= self._slots - self.spare:
-            return True
-        if len(self._slow) < 2 or self._slots < 2:  # noqa: PLR2004 -- itself and another one
-            return False
-        quarter = max(1, self._slots // 4)
-        return self._in_flight[origin] >= (quarter if self._slow.get(origin) else self._slots - quarter)
 
     @fail_open("outbox")
     def _claim(self, most: int) -> list[Message]:
         now, at = monotonic(), steady_ns()
-        alone = not self.spare and (len(self._slow) < 2 or self._slots < 2)  # noqa: PLR2004
-        plain = alone and self.breakers.all_closed and self.back_pressure.quiet
-        # Where origins are held back, one by one: each is asked for leave.
-        number = min(most, _MOST_AT_ONCE) if plain else 1
+        number = self._leases.at_once(min(most, _MOST_AT_ONCE))
+        plain = number > 0 and self.breakers.all_closed and self.back_pressure.quiet
+        if not plain:
+            # Origins are held back: one by one, for each is asked for leave.
+            number = 1
         claimed = self._spool.claim(number, at / 1e9, frozenset() if plain else self._closed_to(now))
         if not claimed:
             self._adopt(now)
@@ -296,22 +258,12 @@ class DeliveryLoop:
         oldest = min([message.accepted_ns for message in claimed])
         if not plain or (lifetime is not None and at - oldest > lifetime * 1e9):
             claimed = [message for message in claimed if self._in_time(message, at) and self._let_through(message, now)]
-        thread = threading.get_ident()
-        with self._lock:
-            # Asked again: another thread may have leased one for the same origin since.
-            beyond = [message for message in claimed if self.spare and self._takes_the_spare(message)]
-            claimed = [message for message in claimed if message not in beyond] if beyond else claimed
-            for message in claimed:
-                origin = origin_of_url(message.url)
-                self._leases[id(message)] = _Lease(message, origin, now, thread)
-                self._in_flight[origin] += 1
-                if origin not in self._slow:
-                    self._slow[origin] = False
-                    if len(self._slow) > _MOST_ORIGINS:
-                        self._slow.popitem(last=False)
-        for message in beyond:
-            self._spool.retry_at(message, 0.0)
-            self._ledger.requeue(1)
+        beyond = self._leases.add(claimed, now, threading.get_ident())
+        if beyond:
+            claimed = [message for message in claimed if message not in beyond]
+            for message in beyond:
+                self._spool.retry_at(message, 0.0)
+                self._ledger.requeue(1)
         self._telemetry.waited(
             [message for message in claimed if message.context is not None and not message.attempts], at
         )
@@ -342,30 +294,15 @@ class DeliveryLoop:
     def _let_through(self, message: Message, now: float) -> bool:
         origin, due = message.origin, 0.0
         if origin is None or self.breakers.all_closed:
-            if self.back_pressure.allow(origin, now, self._in_flight):
+            if self.back_pressure.allow(origin, now, self._leases.in_flight):
                 return True
-        elif message.attempts and self.breakers.pass_over(origin, message.id, now):
+        elif message.attempts and self.breakers.pass_over(origin, message.key, now):
             due = steady() + _PASSED_OVER
         elif self.breakers.allow(origin, now):
             return True
         self._spool.retry_at(message, due)
         self._ledger.requeue(1)
         return False
-
-    def _release(self, message: Message) -> _Lease | None:
-        """
-        Take a lease out of the registry: only who gets it decides about the message.
-        """
-        with self._lock:
-            lease = self._leases.pop(id(message), None)
-            if lease is not None and lease.thread:
-                self._count_out(lease)
-        return lease
-
-    def _count_out(self, lease: _Lease) -> None:
-        self._in_flight[lease.origin] -= 1
-        if self._in_flight[lease.origin] <= 0:
-            del self._in_flight[lease.origin]
 
     # Decide
 
@@ -385,11 +322,8 @@ class DeliveryLoop:
         self._deciding.append(threading.get_ident())
         try:
             for attempt in attempts:
-                lease = self._release(attempt.message)
-                if lease is None:
+                if self._leases.release(attempt.message, now) is None:
                     continue
-                if lease.thread:
-                    self._slow[lease.origin] = now - lease.since >= _SLOW
                 if attempt.dispatch is None:
                     plain.append(attempt)
                 elif not self._decide(attempt, attempt.dispatch):
@@ -429,8 +363,8 @@ class DeliveryLoop:
         # A sender need not know whose it is.
         dispatch.name = self._name
         message.last = settlement
-        self._tell_origin(attempt)
-        if says_something(settlement, attempt.status, attempt.exchanges):
+        alone = self._tell_origin(attempt)
+        if alone or says_something(settlement, attempt.status, attempt.exchanges):
             message.answers += 1
         decision = decide(
             self._retry,
@@ -457,33 +391,40 @@ class DeliveryLoop:
         self._tell(dispatch, settlement)
         return True
 
-    def _tell_origin(self, attempt: Attempt) -> None:
+    def _tell_origin(self, attempt: Attempt) -> bool:
         """
         Draw from an attempt what it says of the server, and only that: a message that could not be sent says nothing.
+
+        Returns:
+            Whether the server refuses this message, and took another one since it refused it before.
         """
-        origin, status, outcome = attempt.message.origin, attempt.status, attempt.settlement.outcome
+        message, status, outcome = attempt.message, attempt.status, attempt.settlement.outcome
+        origin = message.origin
         if origin is None or outcome is Outcome.DROPPED:
-            return
+            return False
         now = monotonic()
         if status == _TOO_MANY or (status == _UNAVAILABLE and attempt.retry_after is not None):
             asked = pause_asked(self._retry, attempt.retry_after, wall_ns() / 1e9)
-            pause = self._retry.delay(attempt.message.attempts + 1, 0.5) if asked is None else asked
+            pause = self._retry.delay(message.attempts + 1, 0.5) if asked is None else asked
             self.back_pressure.throttled(origin, now, pause)
-            self.breakers.succeeded(origin)
+            self.breakers.succeeded(origin, took=False)
         elif status is not None and status >= _SERVER_ERROR:
-            self.breakers.failed(origin, now, refused=attempt.message.id)
+            self.breakers.failed(origin, now, refused=message.key)
             self.back_pressure.taken(origin)
+            before, message.recoveries = message.recoveries, self.breakers.recoveries(origin)
+            return before is not None and message.recoveries > before
         elif outcome is Outcome.FAILED:
             if attempt.settlement.evidence is not Evidence.CALL:
                 # What breaks off after bytes have left may be the message's fault, as a 5xx may be.
-                self.breakers.failed(origin, now, refused=attempt.message.id)
+                self.breakers.failed(origin, now, refused=message.key)
             elif attempt.exchanges and away(attempt.settlement, attempt.exchanges):
                 self.breakers.failed(origin, now)
         else:
             # An unconfirmed one, too: a probe that nobody can see must not keep all others waiting forever.
             if not self.breakers.quiet:
-                self.breakers.succeeded(origin)
+                self.breakers.succeeded(origin, took=outcome is Outcome.DELIVERED)
             self.back_pressure.taken(origin)
+        return False
 
     # End
 
@@ -517,9 +458,9 @@ class DeliveryLoop:
         """
         Take back what a thread had when it broke down.
         """
-        for lease in list(self._leases.values()):
-            if lease.thread == thread and self._release(lease.message) is not None:
-                self._requeue(lease.message)
+        for message in self._leases.held(thread):
+            if self._leases.release(message) is not None:
+                self._requeue(message)
 
     @fail_open("outbox")
     def _requeue(self, message: Message) -> None:
@@ -530,8 +471,8 @@ class DeliveryLoop:
         """
         Count what senders still have as queued: the spool keeps it, and gives it out again when it is started again.
         """
-        for lease in tuple(self._leases.values()):
-            if self._release(lease.message) is not None:
+        for message in self._leases.held():
+            if self._leases.release(message) is not None:
                 self._ledger.requeue(1)
 
     def lose(self, messages: Iterable[Message]) -> int:
@@ -543,109 +484,13 @@ class DeliveryLoop:
         """
         given = list(messages)
         for message in given:
-            stage = Stage.QUEUED if self._release(message) is None else Stage.IN_FLIGHT
+            stage = Stage.QUEUED if self._leases.release(message) is None else Stage.IN_FLIGHT
             settlement = message.last or dropped(Reason.SHUTDOWN)
             self._ledger.end(ending_of(settlement), stage=stage)
             self.announce(message, settlement)
             if self._on_drop is not None:
                 call_drop_hook(self._on_drop, message, Reason.SHUTDOWN)
         return len(given)
-
-
-class SenderThreads:
-    """
-    The threads that send, and that are started again where one is missing. ``_lock`` guards the list.
-
-    Args:
-        name: The Outbox's name, for the threads'.
-        number: How many.
-        loop: What they run.
-    """
-
-    def __init__(self, name: str, number: int, loop: DeliveryLoop) -> None:
-        self._name = name
-        self._number = number
-        self._loop = loop
-        self._lock = threading.RLock()
-        self._threads: set[threading.Thread] = set()
-        self._missing = number
-        self._prepared = False
-
-    def ensure(self) -> bool:
-        """
-        Start those that are missing. Cheap where none is: called with every message.
-
-        Returns:
-            Whether at least one runs. Where the system has no thread left, or the interpreter shuts down, the next call tries
-            again.
-        """
-        if self._missing and not self._loop.stopped and self._lock.acquire(blocking=False):
-            try:
-                if not self._prepared:
-                    # First the flag: a signal handler that dispatches may come here again, and threads wait by then.
-                    self._prepared = True
-                    self._loop.wakeup.prepare()
-                while len(self._threads) < self._number:
-                    thread = threading.Thread(
-                        target=self._work, name=f"wirewitness-{self._name}-{len(self._threads)}", daemon=True
-                    )
-                    try:
-                        thread.start()
-                    except (RuntimeError, MemoryError):
-                        break
-                    self._threads.add(thread)
-                self._missing = self._number - len(self._threads)
-            finally:
-                self._lock.release()
-        return bool(self._threads)
-
-    def _work(self) -> None:
-        try:
-            self.run_here()
-        finally:
-            with self._lock:
-                self._threads.discard(threading.current_thread())
-                self._missing = self._number - len(self._threads)
-
-    def run_here(self) -> None:
-        """
-        Send in the calling thread, where no other can be started any more.
-        """
-        while not self._loop.stopped:
-            try:
-                self._loop.run()
-            except Exception as error:  # noqa: BLE001 -- the sender's fault; what it held goes back, and others are sent
-                INTERNAL_ERRORS.report("outbox", error)
-            except BaseException as error:
-                if threading.current_thread() is threading.main_thread():
-                    raise
-                INTERNAL_ERRORS.report("outbox", error)
-            else:
-                return
-            finally:
-                self._loop.put_back(threading.get_ident())
-            time.sleep(_REST)
-
-    @property
-    def running(self) -> bool:
-        """Whether any thread lives."""
-        return any(thread.is_alive() for thread in tuple(self._threads))
-
-    def join(self, timeout: float) -> bool:
-        """
-        Wait for them to end.
-
-        Returns:
-            Whether they have.
-        """
-        deadline = monotonic() + timeout
-        for thread in tuple(self._threads):
-            if thread.ident is not None and thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - monotonic()))
-        return not self.running
-
-
-_UNSEEN: Final = Settlement(Outcome.UNCONFIRMED, Verdict.UNOBSERVED, Evidence.CALL, Reason.NO_EVIDENCE)
 
 
 def by_answer(answer: Answer) -> Settlement:

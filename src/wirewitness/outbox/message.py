@@ -51,6 +51,8 @@ class Message:
         accepted_ns: When they were accepted, Unix nanoseconds.
         attempts: How many times sending was begun and ended without success.
         answers: How many of them said something of the message, in this process: see :func:`says_something` in core/retry.py.
+        recoveries: How often its server had recovered when it refused this message last, see
+            :meth:`wirewitness.outbox.breaker.Breakers.recoveries`; None where it has not, in this process.
         due: Not to be tried before, Unix seconds; 0 for at once.
         context: What telemetry keeps of the caller; None if an earlier process accepted the message.
         last: How the last attempt ended; None if there was none, or none in this process.
@@ -72,6 +74,7 @@ class Message:
         "id",
         "last",
         "method",
+        "recoveries",
         "size",
         "traced",
         "url",
@@ -98,6 +101,7 @@ class Message:
         self.accepted_ns: int = accepted_ns
         self.attempts: int = attempts
         self.answers: int = 0
+        self.recoveries: int | None = None
         self.due: float = due
         self.id: int = id
         self.context: Any = context
@@ -108,6 +112,11 @@ class Message:
         for name, value in headers:
             asked += len(name) + len(value)
         self.size: int = len(body) + OVERHEAD + (asked - USUAL if asked > USUAL else 0)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What tells it from all others, also where several spools give ids."""
+        return id(self.home), self.id
 
     @property
     def payload(self) -> Payload:

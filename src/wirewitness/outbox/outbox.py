@@ -23,13 +23,14 @@ from wirewitness.ledger import Ledger, Stage
 from wirewitness.outbox import lifetime
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady_ns
-from wirewitness.outbox.delivery import DeliveryLoop, OnDrop, SenderThreads, call_drop_hook, dropped, ending_of
+from wirewitness.outbox.delivery import DeliveryLoop, OnDrop, call_drop_hook, dropped, ending_of
 from wirewitness.outbox.dispatcher import DispatcherSender
 from wirewitness.outbox.intake import message_of, read
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.overflow import Overflow, Spill, SpillingSpool, policy
 from wirewitness.outbox.remains import Remains
 from wirewitness.outbox.spool import MemorySpool, Spool
+from wirewitness.outbox.threads import SenderThreads
 from wirewitness.telemetry import MeterProvider, TracerProvider
 from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
 
@@ -297,7 +298,7 @@ class Outbox:
     def _start_threads(self) -> None:
         # At interpreter shutdown none can be started: then close() sends in its own thread.
         if self._threads is None:
-            self._threads = SenderThreads(self.name, self._sender.threads + self._loop.spare, self._loop)
+            self._threads = SenderThreads(self.name, self._loop.threads, self._loop)
         self._threads.ensure()
 
     def gauges(self) -> Gauges:

@@ -63,14 +63,14 @@ def test_many_are_under_way_at_once_and_no_more_than_there_are_connections(sink)
 
     def watched(most, timeout):
         taken = take(most, timeout)
-        assert tray.out <= 16
+        assert tray.out <= 16 + 1  # and one for a server that is not known yet
         return taken
 
     tray.take = watched
     CurlSender(connections=16).run(tray)
     assert {attempt.settlement.outcome for attempt in tray.attempts} == {Outcome.DELIVERED}
     assert sorted(received.body for received in sink.requests) == sorted(each.body for each in messages)
-    assert 1 < len({received.connection for received in sink.requests}) <= 16
+    assert 1 < len({received.connection for received in sink.requests}) <= 16 + 1
 
 
 def test_several_servers_are_served_together(sink, sender):
