@@ -37,9 +37,10 @@ def nap():
 """
 
 
-def start(script, url):
+def start(script, url, *, stdin=False):
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", HEAD + textwrap.dedent(script), url],
+        stdin=subprocess.PIPE if stdin else None,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
