@@ -84,16 +84,28 @@ def watch() -> None:
     """
     Something could be lost from now on: register in this process with whatever tells of its end. Cheap when repeated.
     """
-    global _watched_pid  # noqa: PLW0603 -- there is one process
     if _watched_pid == os.getpid():
         return
+    _watch_anew()
+
+
+def _watch_anew(*_: object) -> None:
+    global _watched_pid  # noqa: PLW0603 -- there is one process
     _watched_pid = os.getpid()
     _watch_interpreter()
     for library in ("multiprocessing", "billiard"):
+        process: Any = sys.modules.get(f"{library}.process")
         util: Any = sys.modules.get(f"{library}.util")
-        if util is not None and _is_child_of(library):
+        current: Any = None if process is None or util is None else process.current_process()
+        if current is None:
+            continue
+        if type(current).__name__ != "_MainProcess":
             util.Finalize(None, _drain, exitpriority=_FIRST_OF_ALL)
             util.Finalize(None, _finish, exitpriority=_LAST_OF_ALL)
+        elif hasattr(current, "_inheriting"):
+            # A child that was not forked imports the main module. It becomes itself only after that, and forgets every
+            # Finalize until then; what is registered for children of a fork it calls right afterwards.
+            util.register_after_fork(watch, _watch_anew)
     # In the processes of Celery's pool, which end by os._exit after this signal.
     signals: Any = sys.modules.get("celery.signals")
     if signals is not None:
@@ -113,12 +125,6 @@ def _watch_interpreter() -> None:
             register(_drain)
     # After a provider of telemetry that exists, and so called before its last export.
     atexit.register(_drain)
-
-
-def _is_child_of(library: str) -> bool:
-    process: Any = sys.modules.get(f"{library}.process")
-    current: Any = None if process is None else process.current_process()
-    return current is not None and type(current).__name__ != "_MainProcess"
 
 
 def _drain(*_: object, **__: object) -> None:
