@@ -63,6 +63,17 @@ def test_what_a_spool_on_disk_has_is_delivered_by_the_next_process_whatever_ende
     assert numbers(sink) == [*range(20), 100]
 
 
+def test_what_a_flush_has_delivered_is_not_sent_again_after_os_exit(sink, tmp_path):
+    script = """
+    outbox = Outbox(HttpSender(), spool=SqliteSpool(FOLDER))
+    fill(outbox, range(20))
+    os._exit(0 if outbox.flush(20.0).empty else 1)
+    """.replace("FOLDER", repr(f"{tmp_path}/spool/"))
+    assert run(script, f"{sink.url}/v1/events")[0] == 0
+    the_next_process_delivers(f"{tmp_path}/spool/", sink)
+    assert numbers(sink) == [*range(20), 100]
+
+
 def test_a_flush_before_os_exit_delivers_what_is_only_in_memory(sink):
     script = """
     outbox = Outbox(HttpSender())

@@ -329,6 +329,8 @@ class Outbox:
         while (self.spool.stats().size or self._loop.deciding) and deadline.nap(_POLL):
             if self._threads is not None:
                 self._threads.ensure()
+        # And what was delivered is off the disk, where the process may end without another word: nothing is sent again.
+        self.spool.sync(deadline.left)
         return self._remains()
 
     def drain(self, timeout: float) -> None:
