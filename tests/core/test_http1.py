@@ -7,12 +7,12 @@ from __future__ import annotations
 import itertools
 import random
 
-import h11
 import pytest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from framing import as_h11_reads
 from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
 
 
@@ -241,22 +241,6 @@ def requests_of_framing_words(draw):
     fields = draw(st.lists(st.tuples(*map(st.sampled_from, (NAMES, BETWEEN, VALUES, ENDS))), max_size=3))
     head = draw(st.sampled_from(STARTS)) + b"".join(itertools.chain.from_iterable(fields))
     return head + b"\r\n" + draw(st.sampled_from(BODIES))
-
-
-def as_h11_reads(sent):
-    connection, body = h11.Connection(h11.SERVER), b""
-    try:
-        connection.receive_data(sent)
-        while True:
-            event = connection.next_event()
-            if isinstance(event, h11.Data):
-                body += event.data
-            elif isinstance(event, h11.EndOfMessage):
-                return body
-            elif event is h11.NEED_DATA or event is h11.PAUSED:
-                return None
-    except h11.RemoteProtocolError:
-        return None
 
 
 def as_read_here(sent):

@@ -128,3 +128,11 @@ def test_the_work_grows_with_the_body_and_not_faster(unit):
 def test_lines_of_json_may_be_empty():
     assert is_json_lines(b"1\n\n \r\n[2]\n")
     assert not is_json_lines(b"1\nx\n")
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 17])
+def test_a_text_without_an_end_is_read_once(size):
+    # From each quotation mark of it anew, the larger one would take half an hour.
+    body = b'{"wanted": "it is long enough"}, "' + b'\\"' * size
+    assert pieces_of(body, {b'{"wanted": "it is long enough"}'}) == []
+    assert pieces_of(body, {b'"wanted"'}) == []

@@ -27,13 +27,15 @@ class TooMuch(Exception):  # noqa: N818 -- it says that the search has an end, a
 _MOST_LOOKS: Final = 32
 _ALLOWANCE: Final = 1 << 20
 
-# A text with the colon that makes a name of it; what opens and closes; and all other values. Everything between is skipped.
-_CONTAINERS: Final = rb"""("(?:[^"\\]++|\\.)*+")(?:[ \t\r\n]*+(:))?|([\[{])|([\]}])"""
+# A text with the colon that makes a name of it; what opens and closes; a text without an end; and all other values. Everything
+# between is skipped.
+_CONTAINERS: Final = rb"""("(?:[^"\\]++|\\.)*+")(?:[ \t\r\n]*+(:))?|([\[{])|([\]}])|(")"""
 _CONTAINER: Final = re.compile(_CONTAINERS, re.DOTALL)
 _VALUE: Final = re.compile(_CONTAINERS + rb"|([-+.0-9A-Za-z]++)", re.DOTALL)
 _NAME: Final = 2
 _OPENS: Final = 3
 _CLOSES: Final = 4
+_ENDLESS: Final = 5
 _LINE: Final = re.compile(rb"[^\r\n]++")
 _LINE_ENDS: Final = (b"\r\n", b"\n", b"\r")
 _WHITESPACE: Final = b" \t\r\n"
@@ -102,8 +104,9 @@ def _values(body: bytes, wanted: Collection[bytes]) -> list[bytes]:
             continue
         if kind == _NAME:
             continue
-        if kind == _CLOSES:
-            if not opened:
+        if kind in {_CLOSES, _ENDLESS}:
+            # Neither is JSON. To look on from an endless text's next quotation mark, and from each after it, would cost the square.
+            if kind == _ENDLESS or not opened:
                 return []
             start = opened.pop()
         if not least - ended <= end - start <= most:
