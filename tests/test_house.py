@@ -10,6 +10,8 @@ import sys
 
 from pathlib import Path
 
+import pytest
+
 import wirewitness
 
 
@@ -72,6 +74,7 @@ def test_the_base_install_imports_no_extra():
     assert not {"click", "h11", "optimizely", "prometheus_client", "pycurl"} & packages
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_importing_wirewitness_loads_nothing_that_an_application_may_not_use():
     packages, _ = loaded_by("import wirewitness")
     assert (
@@ -80,6 +83,7 @@ def test_importing_wirewitness_loads_nothing_that_an_application_may_not_use():
     )
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_witness_and_an_outbox_load_no_set_up_and_no_sender():
     packages, modules = loaded_by("from wirewitness import Outbox, witness")
     assert not {"requests", "urllib3", "structlog", "rich", "sqlite3", "asyncio"} & packages

@@ -129,7 +129,12 @@ def _tell_python() -> None:
 
     That forgets all threads but this one, and all interpreters but the main one. So it must be the only thread of the process,
     and run in that interpreter: else nothing is done.
+
+    From CPython 3.13 on, nothing is done either: there, the function gives back locks that only an announced fork takes, and
+    ends the process where they are not held.
     """
+    if sys.version_info >= (3, 13):
+        return
     if sys.implementation.name != "cpython" or sum(1 for _ in os.scandir("/proc/self/task")) != 1:
         return
     import ctypes  # noqa: PLC0415 -- nearly no process needs it
