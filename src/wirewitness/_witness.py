@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MethodType
-from typing import Any, Final, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack, cast, overload
 
 from wirewitness import wire
 from wirewitness._observe import Observer, OnSettle, Options
@@ -25,7 +25,7 @@ from wirewitness.core.limits import origins
 from wirewitness.core.payload import Encode
 from wirewitness.errors import ConfigurationError, shown
 from wirewitness.ledger import Ledger
-from wirewitness.proxy import make_proxy
+from wirewitness.proxy import blank_proxy, fill_proxy
 from wirewitness.shapes import METHODS, method_of, name_of, read_selected, reader, shape_of, signature_of
 from wirewitness.telemetry import MeterProvider, Telemetry, TracerProvider
 from wirewitness.typing import Adapter, Selector
@@ -81,7 +81,8 @@ def witness(*inner: Any, **options: Any) -> Any:
     - **A class that is being defined**, so with ``@witness`` above it: its method is replaced in the class itself, and the
       result is the class.
     - **A class that has its name already**, as in ``witness(EventDispatcher)``: the result is a subclass of the same name, and
-      the class stays as it was.
+      the class stays as it was. Don't bind the result to the class's own name: ``super(Name, self)`` in the class would then
+      mean the subclass, as with any other, and never end.
 
     Args:
         *inner: What dispatches events.
@@ -295,7 +296,7 @@ def _wrap_class(cls: type, settings: _Settings) -> type:
     if method is None:
         raise _no_dispatcher(cls)
     found = inspect.getattr_static(cls, method)
-    if getattr(found, "__isabstractmethod__", False):
+    if getattr(found, "__isabstractmethod__", False) or getattr(cls, "_is_protocol", False):
         msg = f"{cls.__qualname__}.{method} is abstract: wrap the class that implements it, or an instance"
         raise ConfigurationError(msg)
     member, observer = _observed_member(cls, method, found, settings)
@@ -306,6 +307,9 @@ def _wrap_class(cls: type, settings: _Settings) -> type:
 
 
 def _observed_member(cls: type, method: str, found: Any, settings: _Settings) -> tuple[Any, Observer]:
+    if isinstance(found, functools.partialmethod):
+        # Of the class it makes a function, if that is what it is of.
+        found = found.__get__(None, cls)
     if isinstance(found, property):
         # What it will return isn't known yet, and so each call decides by its arguments.
         shape = shape_of(None, settings.shape, method=method)
@@ -367,13 +371,16 @@ def _changed(cls: type, members: dict[str, Any]) -> type:
 
 
 def _subclass(cls: type, members: dict[str, Any], settings: _Settings) -> type:
-    namespace = {
+    namespace: dict[str, Any] = {
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         "__slots__": (),
-        **members,
     }
+    parameters = getattr(cls, "__parameters__", ())
+    if isinstance(parameters, tuple) and parameters and Generic in cls.__mro__:
+        # Of as many parameters as the class has.
+        namespace["__orig_bases__"] = (cls[parameters],)  # type: ignore[index]
     try:
         made: type = _metaclass(type(cls))(cls.__name__, (cls,), namespace)
     except Exception as error:
@@ -384,8 +391,8 @@ def _subclass(cls: type, members: dict[str, Any], settings: _Settings) -> type:
         raise ConfigurationError(msg) from error
     token = uuid.uuid4().hex
     _MADE[token] = made
-    setattr(made, _ORIGIN, (cls, settings, token))
-    return made
+    # Afterwards: metaclasses such as pydantic's read more into what stands in a class's body.
+    return _changed(made, {**members, _ORIGIN: (cls, settings, token)})
 
 
 # A subclass can't be pickled by its name, which leads to the class that it's of. What it was made from can.
@@ -421,23 +428,43 @@ def _wrap_instance(inner: Any, settings: _Settings) -> Any:
     method = method_of(inner) or ("__call__" if callable(inner) else None)
     if method is None:
         raise _no_dispatcher(inner)
+    _become(proxy := blank_proxy(), inner, method, settings)
+    return proxy
+
+
+def _become(proxy: Any, inner: Any, method: str, settings: _Settings) -> None:
     function = getattr(inner, method)
     observer = settings.observer(type(inner).__name__, _adapter(function, settings, bound=False, method=method))
-    return _proxy(inner, method, observer, settings)
+    _stand_for(proxy, inner, method, observer, settings)
 
 
-def _proxy(inner: Any, method: str, observer: Observer, settings: _Settings) -> Any:
+def _stand_for(proxy: Any, inner: Any, method: str, observer: Observer, settings: _Settings) -> None:
     function = getattr(inner, method)
+
+    def find() -> Any:
+        # Anew at each call: a test or another tool may have put something else in its place.
+        return inner if method == "__call__" else getattr(inner, method)
+
     # As a method of the proxy where it's one of the object, so that it can be pickled as that can.
     is_method = method == "__call__" or (type(function) is MethodType and function.__self__ is inner)
-    member = _marked(observed(function, observer, drop_self=is_method), observer)
+    member = _marked(observed(function, observer, drop_self=is_method, find=find), observer)
     members: dict[str, Any] = {method: member if is_method else staticmethod(member), _MARK: observer}
     if not _has_own_ledger(inner):
         members["ledger"] = observer.ledger
 
-    return make_proxy(
+    def again(copied: Any) -> Any:
+        _stand_for(made := blank_proxy(), copied, method, observer, settings)
+        return made
+
+    fill_proxy(
+        proxy,
         inner,
         members,
-        again=lambda copied: _proxy(copied, method, observer, settings),
-        reduce=lambda given: (_wrap_instance, (given, settings)),
+        again=again,
+        # The object comes after its proxy, since it may lead back to that.
+        reduce=lambda given: (blank_proxy, (), (given, method, settings), None, None, _fill),
     )
+
+
+def _fill(proxy: Any, state: tuple[Any, str, _Settings]) -> None:
+    _become(proxy, *state)

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
 from wirewitness.errors import IntegrityError
-from wirewitness.proxy import keep_attributes, make_proxy
+from wirewitness.proxy import blank_proxy, fill_proxy, keep_attributes
 
 
 class Watching(Protocol):
@@ -45,7 +45,16 @@ class Watching(Protocol):
         ...
 
 
-def observed(inner: Callable[..., Any], observer: Watching, *, drop_self: bool = False) -> Callable[..., Any]:
+Find = Callable[[], Callable[..., Any]]
+
+
+def observed(
+    inner: Callable[..., Any],
+    observer: Watching,
+    *,
+    drop_self: bool = False,
+    find: Find | None = None,
+) -> Callable[..., Any]:
     """
     A function that calls ``inner`` under observation, and is of the same kind: plain, ``async def``, or a generator.
 
@@ -53,14 +62,22 @@ def observed(inner: Callable[..., Any], observer: Watching, *, drop_self: bool =
         inner: What is called.
         observer: Watches the calls.
         drop_self: Whether the function is a method, and ``inner`` is bound already and takes no ``self``.
+        find: Returns what is called, at each call: ``inner``, or what somebody has put in its place.
     """
     kind = next((make for is_one, make in _KINDS if is_one(inner) or is_one(getattr(inner, "__call__", None))), _plain)  # noqa: B004 -- an instance's own __call__ can be async
-    function = keep_attributes(inner, kind(inner, observer, drop_self=drop_self))
+    function = keep_attributes(inner, kind(find or (lambda: inner), observer, drop_self=drop_self))
+    if kind is _generator and _is_awaited(inner):
+        function = types.coroutine(function)
     if drop_self:
         signature = _with_self(inner)
         if signature is not None:
             function.__signature__ = signature  # type: ignore[attr-defined]
     return function
+
+
+def _is_awaited(function: Any) -> bool:
+    # A generator that types.coroutine() has made.
+    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
 
 
 def _with_self(inner: Any) -> inspect.Signature | None:
@@ -75,13 +92,13 @@ def _with_self(inner: Any) -> inspect.Signature | None:
     return signature.replace(parameters=[first, *rest])
 
 
-def _plain(inner: Callable[..., Any], observer: Watching, *, drop_self: bool) -> Callable[..., Any]:
+def _plain(find: Find, observer: Watching, *, drop_self: bool) -> Callable[..., Any]:
     def dispatch(*args: Any, **kwargs: Any) -> Any:
         if drop_self:
             args = args[1:]
         dispatch = observer.open(args, kwargs)
         try:
-            returned = inner(*args, **kwargs)
+            returned = find()(*args, **kwargs)
         except BaseException as error:
             observer.close(dispatch, error)
             raise
@@ -93,13 +110,13 @@ def _plain(inner: Callable[..., Any], observer: Watching, *, drop_self: bool) ->
     return dispatch
 
 
-def _async(inner: Callable[..., Any], observer: Watching, *, drop_self: bool) -> Callable[..., Any]:
+def _async(find: Find, observer: Watching, *, drop_self: bool) -> Callable[..., Any]:
     async def dispatch(*args: Any, **kwargs: Any) -> Any:
         if drop_self:
             args = args[1:]
         dispatch = observer.open(args, kwargs)
         try:
-            returned = await inner(*args, **kwargs)
+            returned = await find()(*args, **kwargs)
         except BaseException as error:
             observer.close(dispatch, error)
             raise
@@ -111,22 +128,22 @@ def _async(inner: Callable[..., Any], observer: Watching, *, drop_self: bool) ->
     return dispatch
 
 
-def _generator(inner: Callable[..., Any], observer: Watching, *, drop_self: bool) -> Callable[..., Any]:
+def _generator(find: Find, observer: Watching, *, drop_self: bool) -> Callable[..., Any]:
     def dispatch(*args: Any, **kwargs: Any) -> Any:
         if drop_self:
             args = args[1:]
         dispatch = observer.open(args, kwargs)
-        return (yield from _to_its_end(inner, args, kwargs, observer, dispatch))
+        return (yield from _to_its_end(find, args, kwargs, observer, dispatch))
 
     return dispatch
 
 
 def _to_its_end(
-    inner: Callable[..., Any], args: Any, kwargs: Any, observer: Watching, dispatch: Dispatch | None
+    find: Find, args: Any, kwargs: Any, observer: Watching, dispatch: Dispatch | None
 ) -> Generator[Any, Any, Any]:
     try:
         try:
-            steps: Any = inner(*args, **kwargs)
+            steps: Any = find()(*args, **kwargs)
         finally:
             observer.leave(dispatch)
         returned = yield from _within(observer, dispatch, steps)  # pyright: ignore[reportGeneralTypeIssues] -- a generator, whatever types.coroutine makes of it
@@ -141,14 +158,14 @@ def _to_its_end(
     return returned
 
 
-def _async_generator(inner: Callable[..., Any], observer: Watching, *, drop_self: bool) -> Callable[..., Any]:
+def _async_generator(find: Find, observer: Watching, *, drop_self: bool) -> Callable[..., Any]:
     async def dispatch(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         if drop_self:
             args = args[1:]
         dispatch = observer.open(args, kwargs)
         try:
             try:
-                source = inner(*args, **kwargs)
+                source = find()(*args, **kwargs)
             finally:
                 observer.leave(dispatch)
             call, value = source.asend, None
@@ -235,7 +252,11 @@ def _followed(returned: Any, observer: Watching, dispatch: Dispatch) -> Any:
     unfinished = _Unfinished(observer, dispatch)
     if kind is GeneratorType or kind is AsyncGeneratorType:
         make = _generator if kind is GeneratorType else _async_generator
-        again = make(functools.partial(_second, unfinished, returned), _Opened(observer, dispatch), drop_self=False)
+        again = make(
+            functools.partial(_second, unfinished, lambda: returned), _Opened(observer, dispatch), drop_self=False
+        )
+        if kind is GeneratorType and returned.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+            again = types.coroutine(again)
         return _named(again(), returned)
     if kind is CoroutineType:
         return _named(_run_coroutine(returned, observer, dispatch, unfinished), returned)
@@ -250,7 +271,9 @@ def _followed(returned: Any, observer: Watching, dispatch: Dispatch) -> Any:
             return await _run_coroutine(returned.__aenter__(), observer, dispatch, unfinished)
 
         members["__aenter__"] = __aenter__
-    return make_proxy(returned, members, again=lambda copied: copied, reduce=lambda inner: inner.__reduce_ex__(2))
+    proxy = blank_proxy()
+    fill_proxy(proxy, returned, members, again=lambda copied: copied, reduce=lambda inner: inner.__reduce_ex__(2))
+    return proxy
 
 
 def _second(_: object, second: Any) -> Any:

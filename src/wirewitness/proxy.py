@@ -3,20 +3,22 @@ A proxy that stands for one object, so closely that code which holds it need not
 
 It has the special methods that the object's type has and no others, so that ``callable()``, iteration, ``await``, ``with``
 and ``isinstance(..., Sized)`` answer as they do for the object itself. Its other attributes are the object's own. What
-hands out the object (``return self`` of a fluent setter, ``__enter__``, ``await``) hands out the proxy: else the caller would
-go on with the bare object, and nobody would see it.
+hands out the object (``return self`` of a fluent setter, ``__enter__``, ``await``, ``yield self``) hands out the proxy: else
+the caller would go on with the bare object, and nobody would see it. Another object of the same class, such as what
+``dataclasses.replace()`` makes, is not witnessed.
 
 The object itself is never changed, and sees itself, not the proxy, as ``self``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
 
-from collections.abc import Callable, Generator
-from types import FunctionType, MethodType
+from collections.abc import AsyncGenerator, Callable, Generator
+from types import AsyncGeneratorType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, NamedTuple
 
 
@@ -32,7 +34,7 @@ class _Parts(NamedTuple):
 
     again: Callable[[Any], Any]
     reduce: Callable[[Any], Any]
-    methods: dict[Any, Callable[..., Any]]
+    methods: dict[Any, Any]
 
 
 class Proxy:
@@ -61,7 +63,10 @@ class Proxy:
         return _parts(self).again(copy.copy(inner_of(self)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _parts(self).again(copy.deepcopy(inner_of(self), memo))
+        copied = copy.deepcopy(inner_of(self), memo)
+        made = memo.get(id(self))
+        # Where the object leads back to its proxy, the copy of that has been made meanwhile.
+        return _parts(self).again(copied) if made is None else made
 
     def __reduce_ex__(self, _: Any) -> Any:
         return _parts(self).reduce(inner_of(self))
@@ -81,17 +86,26 @@ def inner_of(proxy: Any) -> Any:
     return object.__getattribute__(proxy, "_wirewitness_inner") if issubclass(type(proxy), Proxy) else proxy
 
 
-def make_proxy(
+def blank_proxy() -> Any:
+    """
+    A proxy of nothing yet, for whoever unpickles: an object may lead back to its proxy.
+    """
+    return object.__new__(Proxy)
+
+
+def fill_proxy(
+    proxy: Any,
     inner: Any,
     members: dict[str, Any],
     *,
     again: Callable[[Any], Any],
     reduce: Callable[[Any], Any],
-) -> Any:
+) -> None:
     """
-    Make a proxy of an object.
+    Make a blank proxy that of an object.
 
     Args:
+        proxy: What :func:`blank_proxy` has made.
         inner: The object.
         members: Attributes of the proxy's class, which hide the object's.
         again: Makes a proxy of a copy of the object.
@@ -104,15 +118,24 @@ def make_proxy(
         "__qualname__": kind.__qualname__,
         "__doc__": property(lambda self: inner_of(self).__doc__),
         "__class__": property(lambda self: inner_of(self).__class__, _set_class),
-        "_wirewitness_parts": _Parts(again, reduce, {}),
+        "_wirewitness_parts": _Parts(again, reduce, _standing_for(inner, members)),
+        **{name: getattr(kind, name) for name in _DATA if hasattr(kind, name)},
         **_special_methods(kind),
         **members,
     }
     if hasattr(inner, "__dict__"):
         namespace["__dict__"] = property(lambda self: inner_of(self).__dict__)
-    proxy: Any = object.__new__(type(kind.__name__, (Proxy,), namespace))
+    object.__setattr__(proxy, "__class__", type(kind.__name__, (Proxy,), namespace))
     object.__setattr__(proxy, "_wirewitness_inner", inner)
-    return proxy
+
+
+def _standing_for(inner: Any, members: dict[str, Any]) -> dict[Any, Any]:
+    methods: dict[Any, Any] = {}
+    for name, member in members.items():
+        bound = getattr(inner, name, None)
+        if type(bound) is MethodType and bound.__self__ is inner and type(member) is FunctionType:
+            methods[bound.__func__] = member
+    return methods
 
 
 def _set_class(proxy: Any, kind: type) -> None:
@@ -139,6 +162,8 @@ _OWN: Final = frozenset(
         "__subclasshook__",
     }
 )
+# What the standard library looks for on an object's type.
+_DATA: Final = ("__dataclass_fields__",)
 _ALWAYS: Final = (
     "__eq__",
     "__format__",
@@ -210,32 +235,93 @@ def _handed_out(proxy: Any, inner: Any, value: Any) -> Any:
     return value
 
 
+def _returned(proxy: Any, inner: Any, value: Any) -> Any:
+    # What a method has made may hand the object out later.
+    if type(value) is GeneratorType:
+        return _relay(lambda _: value)(proxy)
+    if type(value) is AsyncGeneratorType:
+        return _relay_async(lambda _: value)(proxy)
+    if type(value) in _CONTEXT_MANAGERS:
+        value.gen = _returned(proxy, inner, value.gen)
+    return _handed_out(proxy, inner, value)
+
+
+_MAKERS: Final[tuple[Any, ...]] = (contextlib.contextmanager, contextlib.asynccontextmanager)
+_CONTEXT_MANAGERS: Final = tuple(type(make(lambda: None)()) for make in _MAKERS)
+
+
+def _relay(start: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Generator[Any, Any, Any]]:
+    def relayed(self: Any, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        inner = inner_of(self)
+        steps = start(inner, *args, **kwargs)
+        call: Callable[[Any], Any] = steps.send
+        value: Any = None
+        while True:
+            try:
+                got = call(value)
+            except StopIteration as stop:
+                return _handed_out(self, inner, stop.value)
+            try:
+                call, value = steps.send, (yield _handed_out(self, inner, got))
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 -- the object's generator's to handle
+                call, value = steps.throw, error
+
+    return relayed
+
+
+def _relay_async(start: Callable[..., AsyncGenerator[Any, Any]]) -> Callable[..., AsyncGenerator[Any, Any]]:
+    async def relayed(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        inner = inner_of(self)
+        steps = start(inner, *args, **kwargs)
+        call: Callable[[Any], Any] = steps.asend
+        value: Any = None
+        while True:
+            try:
+                got = await call(value)
+            except StopAsyncIteration:
+                return
+            try:
+                call, value = steps.asend, (yield _handed_out(self, inner, got))
+            except GeneratorExit:
+                await steps.aclose()
+                raise
+            except BaseException as error:  # noqa: BLE001 -- as above
+                call, value = steps.athrow, error
+
+    return relayed
+
+
 def _method(proxy: Any, bound: MethodType) -> Any:
     function: Any = bound.__func__
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return bound
     # The same function each time, so that methods of one proxy compare equal, as those of one object do.
     methods = _parts(proxy).methods
     forward = methods.get(function)
     if forward is None:
-        forward = methods.setdefault(function, _forward_method(function))
+        forward = methods.setdefault(function, keep_attributes(function, _forward_method(function)))
     return MethodType(forward, proxy)
 
 
 def _forward_method(function: Any) -> Callable[..., Any]:
+    if inspect.isgeneratorfunction(function):
+        return _relay(function)
+    if inspect.isasyncgenfunction(function):
+        return _relay_async(function)
     if inspect.iscoroutinefunction(function):
 
         async def forward_async(self: Any, *args: Any, **kwargs: Any) -> Any:
             inner = inner_of(self)
-            return _handed_out(self, inner, await function(inner, *args, **kwargs))
+            return _returned(self, inner, await function(inner, *args, **kwargs))
 
-        return keep_attributes(function, forward_async)
+        return forward_async
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         inner = inner_of(self)
-        return _handed_out(self, inner, function(inner, *args, **kwargs))
+        return _returned(self, inner, function(inner, *args, **kwargs))
 
-    return keep_attributes(function, forward)
+    return forward
 
 
 def keep_attributes(inner: Any, function: Callable[..., Any]) -> Callable[..., Any]:

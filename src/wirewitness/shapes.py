@@ -219,7 +219,7 @@ def _by_names(signature: inspect.Signature, roles: list[str | None], method: str
     if method == METHODS[0]:
         return Shape.EVENT
     variadic = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in signature.parameters.values())
-    if variadic and len(roles) <= 1:
+    if variadic and roles[:1] not in ([_VERB], [_URL]) and len(roles) <= 1:
         return None
     raise ConfigurationError(_ambiguous(name, signature))
 

@@ -4,16 +4,19 @@ A wrapped class behaves as before, and what its instances do is known.
 
 from __future__ import annotations
 
+import abc
+import dataclasses
+import enum
+import functools
 import inspect
+import typing
 
 import pytest
 
 from dispatchers import CLASSES, DELIVERED, RETURNED, WithAsync, WithClass, WithInstance, WithStatic, ended, send
 from optimizely.helpers.validator import is_event_dispatcher_valid
 
-from wirewitness import (
-    witness,
-)
+from wirewitness import ConfigurationError, witness
 from wirewitness.testing import capture
 
 
@@ -143,3 +146,226 @@ def test_a_class_whose_method_is_a_callable_instance_can_be_wrapped(event):
     with capture() as dispatches:
         assert witness(Holder)().dispatch_event(event) is RETURNED
     assert ended(dispatches) == DELIVERED
+
+
+class Base:
+    def __init__(self, url="u"):
+        self.url = url
+
+    def dispatch_event(self, event):
+        return self.url
+
+
+def _super_by_name():
+    @witness
+    class Named(Base):
+        def __init__(self, url="u"):
+            super().__init__(url)
+
+        def dispatch_event(self, event):
+            return super().dispatch_event(event)
+
+    return Named
+
+
+def _exact():
+    @witness
+    class Exact(Base):
+        def dispatch_event(self, event):
+            return "u" if type(self) is Exact else "another class"
+
+    return Exact
+
+
+def _dataclass_above():
+    @dataclasses.dataclass(slots=True)
+    @witness
+    class Above:
+        url: str = "u"
+
+        def dispatch_event(self, event):
+            return self.url
+
+    return Above
+
+
+def _dataclass_below():
+    @witness
+    @dataclasses.dataclass
+    class Below:
+        url: str = "u"
+
+        def dispatch_event(self, event):
+            return self.url
+
+    return Below
+
+
+T = typing.TypeVar("T")
+
+
+def _generic():
+    @witness
+    class Of(typing.Generic[T]):
+        def dispatch_event(self, event: T):
+            return "u"
+
+    return Of[dict]
+
+
+def _wrapped_generic():
+    class Of(typing.Generic[T]):
+        def dispatch_event(self, event: T):
+            return "u"
+
+    return witness(Of)[dict]
+
+
+def _registered():
+    names = set()
+
+    class Plugin:
+        def __init_subclass__(cls, *, key="k"):
+            assert cls.__name__ not in names
+            names.add(cls.__name__)
+
+    @witness
+    class Registered(Plugin, key="other"):
+        def dispatch_event(self, event):
+            return "u"
+
+    return Registered
+
+
+def _named_tuple():
+    @witness
+    class Tuple(typing.NamedTuple):
+        url: str = "u"
+
+        def dispatch_event(self, event):
+            return self.url
+
+    return Tuple
+
+
+def _enum():
+    @witness
+    class Choice(enum.Enum):
+        ONLY = "u"
+
+        def dispatch_event(self, event):
+            return self.value
+
+    return lambda: Choice.ONLY
+
+
+def _partial_method():
+    @witness
+    class Partial:
+        def _send(self, url, event):
+            return url
+
+        dispatch_event = functools.partialmethod(_send, "u")
+
+    return Partial
+
+
+def _abstract():
+    class Abstract(abc.ABC):
+        @abc.abstractmethod
+        def dispatch_event(self, event): ...
+
+    @witness
+    class Concrete(Abstract):
+        def dispatch_event(self, event):
+            return "u"
+
+    return Concrete
+
+
+def _both():
+    @witness
+    class Outer(_super_by_name()):
+        def dispatch_event(self, event):
+            return super().dispatch_event(event)
+
+    return Outer
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _super_by_name,
+        _exact,
+        _dataclass_above,
+        _dataclass_below,
+        _generic,
+        _wrapped_generic,
+        _registered,
+        _named_tuple,
+        _enum,
+        _partial_method,
+        _abstract,
+        _both,
+    ],
+    ids=lambda make: make.__name__.strip("_"),
+)
+def test_a_class_of_any_kind_behaves_as_before_and_counts_once(make):
+    with capture(timeout=0) as dispatches:
+        assert make()().dispatch_event({"visitor": "v1"}) == "u"
+    assert len(dispatches) == 1
+
+
+def _protocol():
+    @witness
+    class Protocol(typing.Protocol):
+        def dispatch_event(self, event): ...
+
+
+def _abstract_method():
+    @witness
+    class Abstract(abc.ABC):
+        @abc.abstractmethod
+        def dispatch_event(self, event): ...
+
+
+def _cached_property():
+    @witness
+    class Cached:
+        @functools.cached_property
+        def dispatch_event(self):
+            return lambda event: None
+
+
+def _single_dispatch():
+    @witness
+    class Overloaded:
+        @functools.singledispatchmethod
+        def dispatch_event(self, event): ...
+
+
+def _has_members():
+    class Choice(enum.Enum):
+        ONLY = 1
+
+        def dispatch_event(self, event): ...
+
+    witness(Choice)
+
+
+def _final():
+    class Final:
+        def __init_subclass__(cls):
+            raise TypeError
+
+        def dispatch_event(self, event): ...
+
+    witness(Final)
+
+
+@pytest.mark.parametrize(
+    "wrap", [_protocol, _abstract_method, _cached_property, _single_dispatch, _has_members, _final]
+)
+def test_a_class_that_cannot_be_wrapped_is_a_configuration_error_that_says_what_can(wrap):
+    with pytest.raises(ConfigurationError, match=r"wrap .*an instance"):
+        wrap()

@@ -4,6 +4,7 @@ How a dispatcher is called: one rule for all who ask.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import queue
 import time
@@ -195,3 +196,53 @@ def test_where_no_signature_can_be_read_the_number_of_arguments_decides():
 def test_any_other_callable_is_refused(function):
     with pytest.raises(ConfigurationError, match="neither an event nor"):
         shape_of(inspect.signature(function))
+
+
+@pytest.mark.parametrize("function", [lambda verb, *rest: None, lambda url, *rest: None])
+def test_an_event_is_not_passed_to_an_argument_that_is_called_a_verb_or_a_url(function):
+    with pytest.raises(ConfigurationError, match="may take an event or"):
+        resolve(function)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda *, event: None,
+        lambda event, *, key: None,
+        lambda **fields: None,
+        functools.partial(lambda http_verb, url, params: None, "POST"),
+        functools.partial(lambda event, timeout=1: None, event=PARAMS),
+    ],
+)
+def test_what_takes_its_event_by_keyword_only_or_has_it_already_is_refused(function):
+    with pytest.raises(ConfigurationError, match="takes neither an event nor"):
+        resolve(function)
+
+
+class Caller:
+    def __call__(self, http_verb, url, params, timeout=10):
+        pass
+
+    def _send(self, timeout, event):
+        pass
+
+    dispatch_later = functools.partialmethod(_send, 5)
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (Caller(), Shape.CLASSIC),
+        (Caller().dispatch_later, Shape.EVENT),
+        (Caller()._send, None),
+        (functools.partial(Caller()._send, 5), Shape.EVENT),
+        (functools.partial(lambda http_verb, url, params, timeout: None, timeout=3), Shape.CLASSIC),
+        (functools.lru_cache(lambda event: None), Shape.EVENT),
+    ],
+)
+def test_arguments_that_are_bound_already_do_not_count(function, shape):
+    if shape is None:
+        with pytest.raises(ConfigurationError, match="takes neither"):
+            resolve(function)
+    else:
+        assert resolve(function).shape is shape
