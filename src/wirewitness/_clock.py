@@ -50,6 +50,8 @@ def plausible(seconds: float) -> float:
     A duration within this process, such as a clock that was set in between cannot make it: at least 0, and at most the age
     of the process.
     """
+    if 0.0 <= seconds <= _MARGIN:
+        return seconds
     most = max(0.0, min(monotonic() - _BEGAN + _MARGIN, _LONGEST))
     return min(max(seconds, 0.0), most) if seconds == seconds else 0.0  # noqa: PLR0124 -- NaN differs from itself
 

@@ -62,6 +62,7 @@ class Dispatch:
         owner: Whoever opened it.
         method: The HTTP method that the caller asked for, or an empty string.
         payload: What was meant, or None where it couldn't be known.
+        body: The payload's bytes, empty where it couldn't be known.
         unknown: Why there's no payload, if there's none.
         source: The very object that the payload was read from, while the call runs.
         parent: The dispatch within whose inner call this one began, or None.
@@ -104,6 +105,7 @@ class Dispatch:
         self.owner = owner
         self.method = method
         self.payload = payload
+        self.body: bytes = b"" if payload is None else payload.body
         self.unknown = unknown
         self.source = source
         self.parent = parent
@@ -125,11 +127,6 @@ class Dispatch:
         """
         target = self.target
         return target is None or target == address or address in self.redirected_to
-
-    @property
-    def body(self) -> bytes:
-        """The payload's bytes, empty where it couldn't be known."""
-        return b"" if self.payload is None else self.payload.body
 
     def attach(self, attempt: Attempt) -> None:
         """

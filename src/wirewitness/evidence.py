@@ -121,7 +121,8 @@ class EvidenceIndex:
                     equal.add(first)
                     first = equal
                 first.add(dispatch)
-            self._targets[target] = self._targets.get(target, 0) + 1
+            targets = self._targets
+            targets[target] = targets.get(target, 0) + 1
             self._bytes += len(body)
 
     def discard(self, dispatch: Dispatch) -> None:
@@ -138,6 +139,9 @@ class EvidenceIndex:
         Have a dispatch found by its payload no more.
         """
         body = dispatch.body
+        if body not in self.by_body:
+            # What is settled is forgotten several times.
+            return
         with self._lock:
             found = self.by_body.get(body)
             if found is dispatch:
@@ -193,7 +197,8 @@ class EvidenceIndex:
                 self._given_up.popitem(last=False)
         dispatch.owner.give_up(dispatch, reason)
         # Its owner forgets what it settles, but neither what it couldn't nor what a parent process will.
-        self.discard(dispatch)
+        if dispatch in self._waiting or dispatch.body in self.by_body:
+            self.discard(dispatch)
 
     def redirected(self, dispatches: Sequence[Dispatch], to: Address) -> None:
         """

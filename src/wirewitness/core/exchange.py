@@ -29,6 +29,7 @@ MOST_CACHED: Final = 2048
 # Percent-encoded ones, too: a whole URL may stand in another one's path.
 _AT = re.compile(r"@|%40", re.IGNORECASE)
 _SLASH = re.compile(r"(/|%2f)", re.IGNORECASE)
+_PLAIN_PATH = re.compile(r"/[^?#;@%]*+")
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 _PATH_PARAMETER = re.compile(r"(?<=;)([^;/?#=]*)=[^;/?#]*")
 
@@ -226,6 +227,8 @@ def redact_target(url: str) -> str:
     Whatever stands before an ``@`` is taken for user info, in a path, too: the target of a request to a proxy, of a CONNECT
     (RFC 9112 section 3.2), and of a service that is asked for another URL all have their host there.
     """
+    if _PLAIN_PATH.fullmatch(url):
+        return url
     rest, hash_sign, _ = url.partition("#")
     path, question_mark, query = rest.partition("?")
     if _ABSOLUTE.match(path) and address_of(path) is None:

@@ -38,6 +38,7 @@ MOST_FIELDS: Final = 1 << 16
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 # CONNECT asks for a tunnel and has no URL, TRACE must not have content (RFC 9110 sections 9.3.6 and 9.3.8).
 _NO_METHODS: Final = frozenset({"CONNECT", "TRACE"})
+_USUAL_VERBS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 9110 section 5.5: visible characters and obs-text, blanks and tabs between. No control character can be in a field.
@@ -164,6 +165,8 @@ def verb_of(given: object) -> str:
     """
     A method as an event names it, upper-case: text, bytes, or an enumeration of these; empty where it's nothing of that kind.
     """
+    if type(given) is str and given in _USUAL_VERBS:
+        return given
     text = _text_of(given.value if isinstance(given, enum.Enum) else given)
     if text is None:
         return ""

@@ -10,8 +10,8 @@ import contextlib
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
+from opentelemetry.metrics import MeterProvider, _internal
+from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from wirewitness import ending
 
@@ -30,11 +30,33 @@ def shut_down_last(tracer_provider: TracerProvider | None, meter_provider: Meter
         tracer_provider: None for the global one.
         meter_provider: None for the global one.
     """
-    for provider in (tracer_provider or trace.get_tracer_provider(), meter_provider or metrics.get_meter_provider()):
+    for provider in (tracer_provider or global_tracer_provider(), meter_provider or global_meter_provider()):
         handler = getattr(provider, "_atexit_handler", None)
         if handler is not None and id(provider) not in _HELD:
             _HELD[id(provider)] = provider
             atexit.unregister(handler)
+
+
+# Not by get_tracer_provider() and its like: where no provider was set, these look into the environment each time, which costs as
+# much as half of all that is done for a dispatch without an SDK.
+_HAS_NAMES: Final = hasattr(trace, "_TRACER_PROVIDER") and hasattr(_internal, "_METER_PROVIDER")
+
+
+def global_tracer_provider() -> TracerProvider | None:
+    """
+    The global provider of tracers, or None where none was set.
+    """
+    if _HAS_NAMES:
+        return trace._TRACER_PROVIDER  # noqa: SLF001 -- see above
+    provider = trace.get_tracer_provider()
+    return None if type(provider) is ProxyTracerProvider else provider
+
+
+def global_meter_provider() -> MeterProvider | None:
+    """
+    The global provider of meters, or None where none was set.
+    """
+    return _internal._METER_PROVIDER if _HAS_NAMES else metrics.get_meter_provider()  # noqa: SLF001 -- see above
 
 
 def _shut_down() -> None:

@@ -15,7 +15,6 @@ from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
     NonRecordingSpan,
-    ProxyTracerProvider,
     Span,
     SpanContext,
     SpanKind,
@@ -32,6 +31,7 @@ from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, exchange_attributes, exchange_error, known_method
+from wirewitness.telemetry.providers import global_tracer_provider
 
 
 # Not an empty Context: the SDK takes that for none, and the current one in its place. Nor one that holds an invalid span:
@@ -145,7 +145,7 @@ class Spans:
         return outer
 
     def _has_sdk(self) -> bool:
-        return self._provider is not None or type(trace.get_tracer_provider()) is not ProxyTracerProvider
+        return self._provider is not None or global_tracer_provider() is not None
 
     def closed(self, state: Trace) -> None:
         """

@@ -27,6 +27,7 @@ import threading
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import is_, itemgetter
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple, cast
 
@@ -119,8 +120,8 @@ class Tap:
         self._lock = threading.RLock()
         self._users = 0
         self._seats: tuple[_Seat, ...] = ()
-        # What check() compares: where something stands, under which name, and what has to stand there.
-        self._expected: tuple[tuple[Mapping[str, Any], str, Any], ...] = ()
+        # What check() compares: where things stand, what gets them from there, and what has to stand there.
+        self._expected: tuple[tuple[Mapping[str, Any], Callable[[Any], tuple[Any, ...]], tuple[Any, ...]], ...] = ()
         self._state = TapState.INTACT
         self._said = False
 
@@ -158,9 +159,13 @@ class Tap:
         """
         Whether the tap sees the wire, and has seen it since the last check. It is put back where that can be done.
         """
-        for where, name, stands in self._expected:
-            if where.get(name) is not stands:
-                return self._look_again()
+        # Twice per dispatch: so it is done in C, and by identity alone.
+        try:
+            for where, all_of, stands in self._expected:
+                if not all(map(is_, all_of(where), stands)):
+                    return self._look_again()
+        except KeyError:
+            return self._look_again()
         return TapState.INTACT if self._state is TapState.INTACT else self._look_again()
 
     def _door(self) -> tuple[Mapping[str, Any], str, Any]:
@@ -178,12 +183,19 @@ class Tap:
         with self._lock:
             restored = [seat for seat in self._seats if self._mend(seat) and counts]
             lost = self._stood_in() or not all(seat.sound for seat in self._seats if seat.point.vital)
-            found = [
-                (seat.cls.__dict__, seat.point.name, seat.stands)
-                for seat in self._seats
-                if seat.cls is not None and seat.point.vital
-            ]
-            self._expected = (*found, self._door())
+            expected: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+            for seat in self._seats:
+                if seat.cls is not None and seat.point.vital:
+                    expected.setdefault(id(seat.cls), (seat.cls.__dict__, {}))[1][seat.point.name] = seat.stands
+            where, name, stands = self._door()
+            expected[0] = (where, {name: stands})
+            # One name more than there are: of a single one itemgetter makes no tuple.
+            self._expected = tuple(
+                [
+                    (where, itemgetter(*names, next(iter(names))), (*names.values(), next(iter(names.values()))))
+                    for where, names in expected.values()
+                ]
+            )
             self._state = TapState.LOST if lost else TapState.INTACT
             TAP_HEALTH.seeing[self.name] = not lost
             TAP_HEALTH.restored[self.name] = TAP_HEALTH.restored.get(self.name, 0) + bool(restored)
