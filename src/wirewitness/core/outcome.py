@@ -65,6 +65,8 @@ class Reason(enum.StrEnum):
     # DROPPED by an Outbox, which never attempted it.
     CORRUPT = "corrupt"
     EXPIRED = "expired"
+    FEEDBACK = "feedback"
+    """A log line about its own deliveries, which a log handler dispatched."""
     QUEUE_FULL = "queue_full"
     SPOOL_FAILED = "spool_failed"
     TOO_LARGE = "too_large"
@@ -115,6 +117,7 @@ REASONS: Final = MappingProxyType(
         Outcome.DROPPED: (
             Reason.CORRUPT,
             Reason.EXPIRED,
+            Reason.FEEDBACK,
             Reason.QUEUE_FULL,
             Reason.SHUTDOWN,
             Reason.SPOOL_FAILED,

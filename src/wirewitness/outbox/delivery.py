@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from wirewitness import feedback
 from wirewitness._clock import monotonic, wall_ns
 from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
@@ -126,14 +127,16 @@ class DeliveryLoop:
         """
         Send until told to stop, in the calling thread.
         """
-        if not hasattr(self._sender, "send"):
-            self._sender.run(self)
-            return
-        while (messages := self.take(1, None)) is not None:
-            for message in messages:
-                attempt = self._attempt(message)
-                if attempt is not None:
-                    self.done([attempt])
+        with feedback.delivering(self._telemetry.voice):
+            if not hasattr(self._sender, "send"):
+                self._sender.run(self)
+                return
+            while (messages := self.take(1, None)) is not None:
+                for message in messages:
+                    feedback.be_quiet(quiet=message.quiet)
+                    attempt = self._attempt(message)
+                    if attempt is not None:
+                        self.done([attempt])
 
     def _attempt(self, message: Message) -> Attempt | None:
         """
@@ -360,6 +363,7 @@ class DeliveryLoop:
     @fail_open("outbox")
     def _decide(self, attempt: Attempt, dispatch: Dispatch) -> bool:
         message, settlement = attempt.message, attempt.settlement
+        feedback.be_quiet(quiet=message.quiet)
         # A sender need not know whose it is.
         dispatch.name = self._name
         message.last = settlement

@@ -55,6 +55,7 @@ class Message:
             :meth:`wirewitness.outbox.breaker.Breakers.recoveries`; None where it has not, in this process.
         due: Not to be tried before, Unix seconds; 0 for at once.
         context: What telemetry keeps of the caller; None if an earlier process accepted the message.
+        quiet: Whether it is a log line about a dispatch itself, so that none is written about it.
         last: How the last attempt ended; None if there was none, or none in this process.
         home: The spool that holds it, where there is more than one.
         traced: Whether its attempts have spans, so that a sender is to keep their records.
@@ -74,6 +75,7 @@ class Message:
         "id",
         "last",
         "method",
+        "quiet",
         "recoveries",
         "size",
         "traced",
@@ -108,6 +110,7 @@ class Message:
         self.last: Settlement | None = None
         self.home: Any = None
         self.traced: bool = False
+        self.quiet: bool = False
         asked = len(url)
         for name, value in headers:
             asked += len(name) + len(value)

@@ -10,7 +10,7 @@ import threading
 
 from typing import Any, Final, Self
 
-from wirewitness import ending, fork, wire
+from wirewitness import ending, feedback, fork, wire
 from wirewitness._clock import Deadline, monotonic
 from wirewitness._guard import fail_open, raised_from_outside
 from wirewitness._observe import OnSettle
@@ -139,6 +139,7 @@ class Outbox:
         self._closer: int | None = None
         self._was_closed = False
         self._interrupted = False
+        self._told_of_feedback = False
         self._closes_again = False
         self._left = Remains()
         self._starting = False
@@ -184,8 +185,13 @@ class Outbox:
 
     def _accept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         fork.check()
+        cause = self._cause()
+        if cause is feedback.Cause.OWN_LINE:
+            self._cut_off()
+            return
         read = self._read(args, kwargs)
         message, reason = read if read is not None else (_nothing(), Reason.UNREADABLE)
+        message.quiet = cause is not None
         # One entry while the payload is in the book and has no end.
         counted: list[int] = []
         try:
@@ -200,6 +206,19 @@ class Outbox:
             if counted and not message.id:
                 self.ledger.withdraw()
             raise
+
+    @fail_open("outbox")
+    def _cause(self) -> feedback.Cause | None:
+        return feedback.cause(self._telemetry.voice)
+
+    @fail_open("outbox")
+    def _cut_off(self) -> None:
+        self.ledger.queue(1)
+        self.ledger.end(ending_of(dropped(Reason.FEEDBACK)), stage=Stage.QUEUED)
+        if not self._told_of_feedback:
+            # First the flag: this line is handled as all others, and comes back here.
+            self._told_of_feedback = True
+            self._telemetry.told_of_feedback()
 
     @fail_open("outbox")
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Message, Reason | None]:

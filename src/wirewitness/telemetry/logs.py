@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
-from wirewitness import fork
+from wirewitness import feedback, fork
 from wirewitness._clock import monotonic
 from wirewitness._current import Dispatch
 from wirewitness.core.outcome import Outcome
@@ -23,7 +23,7 @@ from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
 
 
-LOGGER: Final = "wirewitness"
+LOGGER: Final = feedback.LOGGER
 
 _EVENTS: Final = {
     Outcome.DELIVERED: (logging.DEBUG, "dispatch.delivered"),
@@ -55,13 +55,14 @@ class Logs:
     def __init__(self) -> None:
         self._drops = RateLimit(most=10, seconds=60.0)
         self._retries = RateLimit(most=10, seconds=60.0)
+        self._echoes = 0
 
     def settled(self, dispatch: Dispatch, settlement: Settlement, span: Span) -> None:
         """
         Say how a dispatch ended.
         """
         level, event = _ALTERED if settlement.verdict is Verdict.ALTERED else _EVENTS[settlement.outcome]
-        logger = _enabled(level)
+        logger = self._voice(level)
         if logger is None:
             return
         fields = _fields(dispatch, settlement, span)
@@ -70,19 +71,40 @@ class Logs:
             if suppressed is None:
                 return
             fields["suppressed"] = suppressed
-        logger.log(level, event, **fields)
+        if self._echoes:
+            fields["echoes"], self._echoes = self._echoes, 0
+        with feedback.speaking(self):
+            logger.log(level, event, **fields)
 
     def retried(self, dispatch: Dispatch, settlement: Settlement, delay: float) -> None:
         """
         Say that an attempt went wrong, and that another will follow in ``delay`` seconds.
         """
-        logger = _enabled(logging.INFO)
+        logger = self._voice(logging.INFO)
         if logger is None:
             return
         suppressed = self._retries.take()
         if suppressed is not None:
             fields = _fields(dispatch, settlement, INVALID_SPAN)
-            logger.log(logging.INFO, "dispatch.retried", delay=round(delay, 3), suppressed=suppressed, **fields)
+            with feedback.speaking(self):
+                logger.log(logging.INFO, "dispatch.retried", delay=round(delay, 3), suppressed=suppressed, **fields)
+
+    def cut_off(self, name: str) -> None:
+        """
+        Say that log lines about an Outbox's own deliveries come back to it, and are dropped.
+        """
+        logger = _enabled(logging.WARNING)
+        if logger is not None:
+            with feedback.speaking(self):
+                logger.log(logging.WARNING, "dispatch.feedback", dispatcher=name, outcome="dropped", reason="feedback")
+
+    def _voice(self, level: int) -> Any:
+        logger = _enabled(level)
+        if logger is not None and feedback.is_echo():
+            # A line about a line: where a handler dispatches each, there would be no end. The next line says how many.
+            self._echoes += 1
+            return None
+        return logger
 
     @staticmethod
     def wants_everything() -> bool:

@@ -189,6 +189,11 @@ class OutboxTelemetry(Telemetry):
         here, others = trace.get_current_span().get_span_context(), CALLERS.get()
         return Callers(here, others) if others else here
 
+    @property
+    def voice(self) -> Logs:
+        """Who writes its lines: stands for it where log lines may come back."""
+        return self._own_logs
+
     def recording(self) -> bool:
         """
         Whether a plain success's record is wanted for a log line.
@@ -291,6 +296,13 @@ class OutboxTelemetry(Telemetry):
         """
         self._own_metrics.sized(self._name, size)
         self._own_metrics.ended(self._name, duration, settlement, within)
+
+    @fail_open("telemetry")
+    def told_of_feedback(self) -> None:
+        """
+        Say, once, that log lines about the Outbox's own deliveries are dispatched, and dropped.
+        """
+        self._own_logs.cut_off(self._name)
 
     @fail_open("telemetry")
     def told(self, dispatch: Dispatch, settlement: Settlement) -> None:
