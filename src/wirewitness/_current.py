@@ -117,7 +117,7 @@ class Dispatch:
     @property
     def target(self) -> Address | None:
         """Where the caller asked it to go, or None."""
-        if isinstance(self._target, EllipsisType):
+        if self._target is ...:
             self._target = _address_in(self._url)
         return self._target
 

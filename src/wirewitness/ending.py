@@ -34,6 +34,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from wirewitness import fork
+
 
 Handler = Callable[[], object]
 
@@ -84,14 +86,15 @@ def watch() -> None:
     """
     Something could be lost from now on: register in this process with whatever tells of its end. Cheap when repeated.
     """
-    if _watched_pid == os.getpid():
+    # Not by the system's own word, which costs as much as ten calls: whoever comes here has noticed any fork.
+    if _watched_pid == fork.known_pid():
         return
     _watch_anew()
 
 
 def _watch_anew(*_: object) -> None:
     global _watched_pid  # noqa: PLW0603 -- there is one process
-    _watched_pid = os.getpid()
+    _watched_pid = fork.known_pid()
     _watch_interpreter()
     for library in ("multiprocessing", "billiard"):
         process: Any = sys.modules.get(f"{library}.process")

@@ -104,6 +104,13 @@ def check() -> None:
         _notice()
 
 
+def known_pid() -> int:
+    """
+    The id of this process, as of the last fork that was noticed.
+    """
+    return _pid
+
+
 def _notice() -> None:
     pid = os.getpid()
     mine = (threading.get_ident(),)

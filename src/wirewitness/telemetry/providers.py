@@ -31,8 +31,10 @@ def shut_down_last(tracer_provider: TracerProvider | None, meter_provider: Meter
         meter_provider: None for the global one.
     """
     for provider in (tracer_provider or global_tracer_provider(), meter_provider or global_meter_provider()):
+        if provider is None or id(provider) in _HELD:
+            continue
         handler = getattr(provider, "_atexit_handler", None)
-        if handler is not None and id(provider) not in _HELD:
+        if handler is not None:
             _HELD[id(provider)] = provider
             atexit.unregister(handler)
 
