@@ -27,6 +27,7 @@ import threading
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from operator import is_, itemgetter
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple, cast
@@ -120,8 +121,10 @@ class Tap:
         self._lock = threading.RLock()
         self._users = 0
         self._seats: tuple[_Seat, ...] = ()
-        # What check() compares: where things stand, what gets them from there, and what has to stand there.
-        self._expected: tuple[tuple[Mapping[str, Any], Callable[[Any], tuple[Any, ...]], tuple[Any, ...]], ...] = ()
+        # What check() compares: what gets all methods that are wrapped, and the real class by its name; and what has to be there.
+        self._methods: Callable[[], tuple[Any, ...]] = tuple
+        self._named: Callable[[], Any] = lambda: None
+        self._expected: tuple[tuple[Any, ...], Any] = ((), None)
         self._state = TapState.INTACT
         self._said = False
 
@@ -151,7 +154,8 @@ class Tap:
                     and seat.cls.__dict__.get(seat.point.name) is seat.ours
                 ):
                     setattr(seat.cls, seat.point.name, seat.original)
-            self._seats, self._expected = (), ()
+            self._seats = ()
+            self._methods, self._named, self._expected = tuple, lambda: None, ((), None)
             self._state = TapState.INTACT
             TAP_HEALTH.seeing.pop(self.name, None)
 
@@ -160,13 +164,12 @@ class Tap:
         Whether the tap sees the wire, and has seen it since the last check. It is put back where that can be done.
         """
         # Twice per dispatch: so it is done in C, and by identity alone.
+        methods, named = self._expected
         try:
-            for where, all_of, stands in self._expected:
-                if not all(map(is_, all_of(where), stands)):
-                    return self._look_again()
+            intact = self._named() is named and all(map(is_, self._methods(), methods))
         except KeyError:
-            return self._look_again()
-        return TapState.INTACT if self._state is TapState.INTACT else self._look_again()
+            intact = False
+        return TapState.INTACT if intact and self._state is TapState.INTACT else self._look_again()
 
     def _door(self) -> tuple[Mapping[str, Any], str, Any]:
         # Where the real class is made use of by its name.
@@ -183,19 +186,11 @@ class Tap:
         with self._lock:
             restored = [seat for seat in self._seats if self._mend(seat) and counts]
             lost = self._stood_in() or not all(seat.sound for seat in self._seats if seat.point.vital)
-            expected: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
-            for seat in self._seats:
-                if seat.cls is not None and seat.point.vital:
-                    expected.setdefault(id(seat.cls), (seat.cls.__dict__, {}))[1][seat.point.name] = seat.stands
-            where, name, stands = self._door()
-            expected[0] = (where, {name: stands})
-            # One name more than there are: of a single one itemgetter makes no tuple.
-            self._expected = tuple(
-                [
-                    (where, itemgetter(*names, next(iter(names))), (*names.values(), next(iter(names.values()))))
-                    for where, names in expected.values()
-                ]
-            )
+            vital = [(seat.cls, seat) for seat in self._seats if seat.cls is not None and seat.point.vital]
+            self._methods = _getter([(cls, seat.point.name) for cls, seat in vital])
+            where, name, real = self._door()
+            self._named = partial(where.get, name)
+            self._expected = tuple([seat.stands for _, seat in vital]), real
             self._state = TapState.LOST if lost else TapState.INTACT
             TAP_HEALTH.seeing[self.name] = not lost
             TAP_HEALTH.restored[self.name] = TAP_HEALTH.restored.get(self.name, 0) + bool(restored)
@@ -247,6 +242,13 @@ class Tap:
         setattr(seat.cls, point.name, seat.ours)
         seat.stands, seat.sound = seat.ours, True
         return not first
+
+
+def _getter(places: list[tuple[type, str]]) -> Callable[[], tuple[Any, ...]]:
+    # In C, where all methods are one class's and more than one, as with all taps by now.
+    if len({cls for cls, _ in places}) == 1 and len(places) > 1:
+        return partial(itemgetter(*[name for _, name in places]), places[0][0].__dict__)
+    return lambda: tuple([cls.__dict__[name] for cls, name in places])
 
 
 def _without_trace(wrapper: Method, original: Any) -> Method:
