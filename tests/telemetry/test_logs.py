@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import threading
+
+from typing import ClassVar
 
 import pytest
 import requests
@@ -11,6 +15,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from wirewitness import witness
+from wirewitness._guard import INTERNAL_ERRORS
 from wirewitness.telemetry.logs import RateLimit
 
 
@@ -178,3 +183,76 @@ def test_a_forked_child_may_write_lines_though_another_thread_held_the_limit():
     release.set()
     thread.join()
     assert status == 0
+
+
+class Recording(structlog.PrintLogger):
+    """A logger as applications write one: it has methods for levels, and knows nothing of them."""
+
+    lines: ClassVar = []
+
+    def msg(self, *args, **fields):
+        self.lines.append(fields or args)
+
+    debug = info = warning = error = log = msg
+
+
+async def _in_a_loop(call):
+    call()
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+@pytest.mark.parametrize("to_stdlib", [False, True], ids=["own", "stdlib"])
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        structlog.BoundLogger,
+        structlog.stdlib.BoundLogger,
+        structlog.stdlib.AsyncBoundLogger,
+        structlog.make_filtering_bound_logger(logging.INFO),
+        None,
+    ],
+    ids=lambda wrapper: getattr(wrapper, "__name__", "none"),
+)
+def test_a_line_is_written_through_every_bound_logger(wrapper, to_stdlib, in_loop, caplog):
+    caplog.set_level(logging.INFO)
+    Recording.lines.clear()
+    before = INTERNAL_ERRORS.counts()
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer(key_order=["event"])],
+        wrapper_class=wrapper,
+        logger_factory=structlog.stdlib.LoggerFactory() if to_stdlib else lambda *_: Recording(),
+    )
+
+    @witness(name="d")
+    def dispatch(event):
+        raise ConnectionError
+
+    def call():
+        with contextlib.suppress(ConnectionError):
+            dispatch({"a": 1})
+
+    try:
+        asyncio.run(_in_a_loop(call)) if in_loop else call()
+    finally:
+        structlog.reset_defaults()
+    lines = [record.getMessage() for record in caplog.records] if to_stdlib else Recording.lines
+    assert len([line for line in lines if "dispatch.failed" in str(line)]) == 1
+    assert INTERNAL_ERRORS.counts() == before
+
+
+def test_a_line_is_written_though_a_processor_of_the_application_fails(caplog):
+    def fail(*_):
+        raise LookupError
+
+    structlog.configure(processors=[fail], wrapper_class=structlog.stdlib.BoundLogger)
+
+    @witness(name="d")
+    def dispatch(event):
+        raise ConnectionError
+
+    try:
+        with pytest.raises(ConnectionError):
+            dispatch({"a": 1})
+    finally:
+        structlog.reset_defaults()
+    assert [record for record in caplog.records if "event=dispatch.failed" in record.getMessage()]

@@ -26,7 +26,7 @@ from wirewitness._guard import fail_open
 from wirewitness._version import __version__
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded
 from wirewitness.telemetry.logs import RateLimit
-from wirewitness.telemetry.logs import _enabled as logger_at
+from wirewitness.telemetry.logs import _enabled as writer_at
 from wirewitness.telemetry.metrics import SECONDS
 from wirewitness.telemetry.spans import NO_SPAN
 from wirewitness.telemetry.tally import Tally
@@ -324,9 +324,9 @@ class DatafileTelemetry:
             self._say(logging.WARNING, "datafile.fault", **fields, suppressed=suppressed)
 
     def _say(self, level: int, event: str, **fields: Any) -> None:
-        logger = logger_at(level)
-        if logger is not None:
-            logger.log(level, event, datafile=self._name, **fields)
+        write = writer_at(level)
+        if write is not None:
+            write(event, datafile=self._name, **fields)
 
 
 def _end(span: Span, fetch: Fetch) -> None:

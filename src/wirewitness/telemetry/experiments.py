@@ -16,7 +16,7 @@ from wirewitness._guard import fail_open
 from wirewitness._version import __version__
 from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, Bounded
 from wirewitness.telemetry.logs import RateLimit
-from wirewitness.telemetry.logs import _enabled as logger_at
+from wirewitness.telemetry.logs import _enabled as writer_at
 from wirewitness.telemetry.tally import Tally
 
 
@@ -118,10 +118,10 @@ class ExperimentTelemetry:
         Count what went wrong, and write a line now and then.
         """
         _SLIPS.count(self._key, slip.value)
-        logger = logger_at(30)
-        suppressed = None if logger is None else _LINES.take()
-        if logger is not None and suppressed is not None:
-            logger.log(30, "experiment.fault", experiment=self._named, reason=slip.value, suppressed=suppressed)
+        write = writer_at(30)
+        suppressed = None if write is None else _LINES.take()
+        if write is not None and suppressed is not None:
+            write("experiment.fault", experiment=self._named, reason=slip.value, suppressed=suppressed)
 
     def _bounded(self, variation: str) -> str:
         # Bounded together with its experiment's key: how many series there are, and not how many words.

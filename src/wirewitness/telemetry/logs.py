@@ -4,7 +4,9 @@ Logs: one line a settled dispatch, through structlog where the application has c
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import logging
 import sys
 import threading
@@ -18,6 +20,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from wirewitness import feedback, fork
 from wirewitness._clock import monotonic
 from wirewitness._current import Dispatch
+from wirewitness._guard import report_or_raise
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
@@ -32,19 +35,41 @@ _EVENTS: Final = {
     Outcome.DROPPED: (logging.WARNING, "dispatch.dropped"),
     Outcome.UNCONFIRMED: (logging.DEBUG, "dispatch.unconfirmed"),
 }
+_METHODS: Final = {
+    logging.DEBUG: "debug",
+    logging.INFO: "info",
+    logging.WARNING: "warning",
+    logging.ERROR: "error",
+}
 _ALTERED: Final = (logging.ERROR, "payload.altered")
 
 _stdlib: Final = logging.getLogger(LOGGER)
 
 
-class _Stdlib:
-    """
-    Lines as structlog's key-value renderer writes them, through ``logging``.
-    """
+Write = Callable[..., None]
+"""Writes a line: the event's name, and its fields as keywords."""
 
-    @staticmethod
-    def log(level: int, event: str, **fields: Any) -> None:
-        _stdlib.log(level, "%s", " ".join(f"{name}={value}" for name, value in {"event": event, **fields}.items()))
+
+def _through_logging(level: int, event: str, **fields: Any) -> None:
+    # As structlog's key-value renderer writes it.
+    _stdlib.log(level, "%s", " ".join(f"{name}={value}" for name, value in {"event": event, **fields}.items()))
+
+
+def _through_structlog(level: int, event: str, **fields: Any) -> None:
+    """
+    Write a line through whichever bound logger the application has configured; through ``logging`` where that can't be done.
+    """
+    try:
+        logger = _bound(_configured_structlog())
+        # By the level's method, which each of structlog's has. A generic BoundLogger would take a level for the event's name.
+        by_level = getattr(logger, _METHODS[level], None)
+        written = logger.log(level, event, **fields) if by_level is None else by_level(event, **fields)
+        if not inspect.iscoroutine(written):
+            return
+        written.close()
+    except Exception as error:  # noqa: BLE001 -- a processor of the application has failed; a fault of its own doesn't lose the line
+        report_or_raise("telemetry", error)
+    _through_logging(level, event, **fields)
 
 
 class Logs:
@@ -62,8 +87,8 @@ class Logs:
         Say how a dispatch ended.
         """
         level, event = _ALTERED if settlement.verdict is Verdict.ALTERED else _EVENTS[settlement.outcome]
-        logger = self._voice(level)
-        if logger is None:
+        write = self._voice(level)
+        if write is None:
             return
         fields = _fields(dispatch, settlement, span)
         if settlement.outcome is Outcome.DROPPED:
@@ -74,37 +99,37 @@ class Logs:
         if self._echoes:
             fields["echoes"], self._echoes = self._echoes, 0
         with feedback.speaking(self):
-            logger.log(level, event, **fields)
+            write(event, **fields)
 
     def retried(self, dispatch: Dispatch, settlement: Settlement, delay: float) -> None:
         """
         Say that an attempt went wrong, and that another will follow in ``delay`` seconds.
         """
-        logger = self._voice(logging.INFO)
-        if logger is None:
+        write = self._voice(logging.INFO)
+        if write is None:
             return
         suppressed = self._retries.take()
         if suppressed is not None:
             fields = _fields(dispatch, settlement, INVALID_SPAN)
             with feedback.speaking(self):
-                logger.log(logging.INFO, "dispatch.retried", delay=round(delay, 3), suppressed=suppressed, **fields)
+                write("dispatch.retried", delay=round(delay, 3), suppressed=suppressed, **fields)
 
     def cut_off(self, name: str) -> None:
         """
         Say that log lines about an Outbox's own deliveries come back to it, and are dropped.
         """
-        logger = _enabled(logging.WARNING)
-        if logger is not None:
+        write = _enabled(logging.WARNING)
+        if write is not None:
             with feedback.speaking(self):
-                logger.log(logging.WARNING, "dispatch.feedback", dispatcher=name, outcome="dropped", reason="feedback")
+                write("dispatch.feedback", dispatcher=name, outcome="dropped", reason="feedback")
 
-    def _voice(self, level: int) -> Any:
-        logger = _enabled(level)
-        if logger is not None and feedback.is_echo():
+    def _voice(self, level: int) -> Write | None:
+        write = _enabled(level)
+        if write is not None and feedback.is_echo():
             # A line about a line: where a handler dispatches each, there would be no end. The next line says how many.
             self._echoes += 1
             return None
-        return logger
+        return write
 
     @staticmethod
     def wants_everything() -> bool:
@@ -122,19 +147,40 @@ def _configured_structlog() -> Any:
     return structlog if is_configured is not None and is_configured() else None
 
 
-def _enabled(level: int) -> Any:
+def _enabled(level: int) -> Write | None:
     structlog = _configured_structlog()
     if structlog is None:
-        return _Stdlib if _stdlib.isEnabledFor(level) else None
-    is_enabled = _level_check(structlog.get_config()["wrapper_class"])
-    return structlog.get_logger(LOGGER) if is_enabled is None or is_enabled(level) else None
+        return functools.partial(_through_logging, level) if _stdlib.isEnabledFor(level) else None
+    configured = structlog.get_config()
+    is_enabled = _level_check(configured["wrapper_class"], configured["logger_factory"])
+    return functools.partial(_through_structlog, level) if is_enabled is None or is_enabled(level) else None
 
 
 @functools.lru_cache(maxsize=8)
-def _level_check(_: type) -> Callable[[int], bool] | None:
-    # Which levels a structlog logger lets through is a matter of its class, and binding one anew costs more than a line.
-    logger = _configured_structlog().get_logger(LOGGER).bind()
-    return getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
+def _level_check(_: type, __: object) -> Callable[[int], bool] | None:
+    # Which levels a structlog logger lets through is a matter of its class and of what it wraps, and binding one anew costs
+    # more than a line.
+    try:
+        logger = _bound(_configured_structlog())
+    except Exception:  # noqa: BLE001 -- the line itself will be written another way, and tell
+        return None
+    # On the classes: a generic BoundLogger makes a line of each method that the logger in it has.
+    for each, name in ((logger, "is_enabled_for"), (getattr(logger, "_logger", None), "isEnabledFor")):
+        if callable(getattr(type(each), name, None)):
+            is_enabled: Callable[[int], bool] = getattr(each, name)
+            # structlog's own for the standard library asks the logger in it, which may know nothing of levels.
+            with contextlib.suppress(AttributeError):
+                is_enabled(logging.WARNING)
+                return is_enabled
+    return None
+
+
+def _bound(structlog: Any) -> Any:
+    wrapper: Any = structlog.get_config()["wrapper_class"]
+    if inspect.iscoroutinefunction(getattr(wrapper, "info", None)):
+        # Such as an AsyncBoundLogger, which works in a running loop only: nobody could await the line.
+        wrapper = structlog.stdlib.BoundLogger
+    return structlog.wrap_logger(None, wrapper_class=wrapper, logger_factory_args=(LOGGER,)).bind()
 
 
 def _fields(dispatch: Dispatch, settlement: Settlement, span: Span) -> dict[str, Any]:
