@@ -65,7 +65,7 @@ class Observer:
     """
 
     def __init__(self, name: str, adapter: Adapter, options: Options, telemetry: Telemetry) -> None:
-        self.ledger = Ledger(name)
+        self.ledger = Ledger(name, shown_by=telemetry.shown_by)
         self._name = name
         self._adapter = adapter
         self._options = options

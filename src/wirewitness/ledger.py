@@ -137,10 +137,12 @@ class Ledger:
     Args:
         name: The dispatcher's name; ledgers of one name add up in the process-wide book.
         process: The process-wide book.
+        shown_by: The meter provider that shows it; None for the global one.
     """
 
-    def __init__(self, name: str, process: ProcessLedger | None = None) -> None:
+    def __init__(self, name: str, process: ProcessLedger | None = None, *, shown_by: object = None) -> None:
         self.name = name
+        self.shown_by = shown_by
         self._counts = _Counts()
         (process or PROCESS).include(self, self._counts)
 
@@ -287,30 +289,35 @@ class Ledger:
         return f"<Ledger {self.name}: {self.book()}>"
 
 
+_Key = tuple[str, object]
+"""A dispatcher's name, and the meter provider that shows it."""
+
+
 class ProcessLedger:
     """
     The book of a whole process: all ledgers, and what those counted that are gone.
     """
 
     def __init__(self) -> None:
-        self._named: dict[str, list[_Counts]] = {}
-        self._gone: deque[tuple[str, _Counts]] = deque()
+        self._named: dict[_Key, list[_Counts]] = {}
+        self._gone: deque[tuple[_Key, _Counts]] = deque()
 
     def include(self, ledger: Ledger, counts: _Counts) -> None:
         """
         Count with a ledger from now on.
         """
+        key = (ledger.name, ledger.shown_by)
         with _lock:
             self._take_over()
-            self._named.setdefault(ledger.name, [_Counts()]).append(counts)
+            self._named.setdefault(key, [_Counts()]).append(counts)
         # A finalizer runs in any thread at any place, even where that thread is counting: it only leaves a note.
-        weakref.finalize(ledger, self._gone.append, (ledger.name, counts)).atexit = False
+        weakref.finalize(ledger, self._gone.append, (key, counts)).atexit = False
 
     def _take_over(self) -> None:
         # The first of a name counts on for those that are gone, so that wrapping again and again leaks nothing.
         while self._gone:
-            name, counts = self._gone.popleft()
-            named = self._named[name]
+            key, counts = self._gone.popleft()
+            named = self._named[key]
             named.remove(counts)
             named[0].add(counts)
 
@@ -318,9 +325,21 @@ class ProcessLedger:
         """
         The counts of this instant by dispatcher name.
         """
+        return self._books(list(self._named))
+
+    def books_shown_by(self, meter_provider: object) -> dict[str, Book]:
+        """
+        The counts of this instant, by name, of those dispatchers that were given to a meter provider; None for the global one.
+        """
+        return self._books([key for key in list(self._named) if key[1] is meter_provider])
+
+    def _books(self, keys: list[_Key]) -> dict[str, Book]:
         fork.check()
+        by_name: dict[str, list[_Counts]] = {}
         with _lock:
-            return {name: _book(named) for name, named in self._named.items()}
+            for key in keys:
+                by_name.setdefault(key[0], []).extend(self._named[key])
+            return {name: _book(named) for name, named in by_name.items()}
 
     def book(self) -> Book:
         """

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -138,3 +139,38 @@ def test_the_command_observes_an_application_without_a_line_of_code(datafile, tm
         assert shown in told
     for metric in ("wirewitness.decisions", "wirewitness.events.settled", "wirewitness.ledger.accepted"):
         assert f'"{metric}"' in told
+
+
+def test_another_tools_later_patch_stays_and_ours_in_it_is_idle(datafile, instrumentor, close, monkeypatch):
+    calls = []
+    ours = Optimizely.__init__
+
+    def theirs(self, *args, **kwargs):
+        calls.append(1)
+        ours(self, *args, **kwargs)
+
+    monkeypatch.setattr(Optimizely, "__init__", theirs)
+    instrumentor.uninstrument()
+    assert Optimizely.__init__ is theirs
+    client = Optimizely(datafile, event_dispatcher=Nowhere())
+    assert not is_witnessed(client)
+
+    instrumentor.instrument(skip_dep_check=True)
+    again = Optimizely(datafile, event_dispatcher=Nowhere())
+    assert is_witnessed(again)
+    instrumentor.uninstrument()
+    assert Optimizely.__init__ is theirs
+    assert len(calls) == 2
+    for one in (client, again):
+        close(one)
+
+
+def test_another_tools_earlier_patch_that_is_taken_off_first_stays_off(datafile, instrumentor, close, monkeypatch):
+    instrumentor.uninstrument()
+    bare = Optimizely.__init__
+    monkeypatch.setattr(Optimizely, "__init__", functools.partialmethod(bare))
+    instrumentor.instrument(skip_dep_check=True)
+    monkeypatch.undo()
+    instrumentor.uninstrument()
+    assert Optimizely.__init__ is bare
+    close(Optimizely(datafile, event_dispatcher=Nowhere()))

@@ -11,6 +11,7 @@ import threading
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,10 +19,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from wirewitness import Outbox
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import OVERHEAD, Form, Message, origin_of_url
-from wirewitness.outbox.spool import MemorySpool, Shelf, SpoolStats
+from wirewitness.outbox.overflow import Spill
+from wirewitness.outbox.spool import MemorySpool, Shelf, Spool, SpoolStats
 
 
 HOSTS = ("a.example", "b.example", "c.example")
@@ -650,3 +653,27 @@ class MemorySpoolModel(RuleBasedStateMachine):
 
 TestMemorySpoolModel = MemorySpoolModel.TestCase
 TestMemorySpoolModel.settings = settings(stateful_step_count=40, max_examples=100)
+
+
+METHODS = sorted(name for name in vars(Spool) if not name.startswith("_"))
+
+
+@pytest.mark.parametrize("lacks", METHODS)
+def test_a_spool_that_lacks_a_method_is_refused_and_the_method_named(lacks):
+    partial = SimpleNamespace(**{name: None for name in METHODS if name != lacks})
+    for make in (lambda: Outbox(lambda event: None, spool=partial), lambda: Spill(to=partial)):
+        with pytest.raises(ConfigurationError, match=f"it has no {lacks};"):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("partial", "lacks"),
+    [
+        (SimpleNamespace(threads=1), "send"),
+        (SimpleNamespace(send=print), "threads"),
+        (SimpleNamespace(run=print), "threads"),
+    ],
+)
+def test_a_sender_that_lacks_something_is_refused_and_it_is_named(partial, lacks):
+    with pytest.raises(ConfigurationError, match=f"it has no {lacks};"):
+        Outbox(partial)

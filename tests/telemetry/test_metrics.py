@@ -10,10 +10,11 @@ import requests
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
-from wirewitness import Outcome, Verdict, witness
+from wirewitness import Outbox, Outcome, Verdict, witness
 from wirewitness.core.outcome import REASONS
 from wirewitness.ledger import Stage
 from wirewitness.telemetry.attributes import OTHER, Bounded
@@ -174,3 +175,42 @@ def test_a_tap_that_cannot_see_says_so_until_it_sees_again(scrape):
     with contextlib.suppress(requests.RequestException):
         dispatcher("POST", "http://127.0.0.1:9/", {"a": 1})
     assert state() == 1
+
+
+def _readings(reader, name):
+    found = {}
+    for resource in reader.get_metrics_data().resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                if metric.name == name:
+                    found.update(
+                        {next(iter(point.attributes.values())): point.value for point in metric.data.data_points}
+                    )
+    return found
+
+
+def test_each_meter_provider_sees_only_the_dispatchers_that_were_given_to_it():
+    readers = InMemoryMetricReader(), InMemoryMetricReader()
+    providers = [MeterProvider([reader]) for reader in readers]
+    first, second = (
+        witness(lambda event: None, name=name, meter_provider=provider)
+        for name, provider in zip(("of the first", "shared"), providers, strict=True)
+    )
+    also_first = witness(lambda event: None, name="shared", meter_provider=providers[0])
+    boxes = [
+        Outbox(lambda event: None, name=name, meter_provider=provider)
+        for name, provider in zip(("box of the first", "box of the second"), providers, strict=True)
+    ]
+    try:
+        for dispatcher in (first, first, second, also_first):
+            dispatcher({"a": 1})
+        accepted = [_readings(reader, "wirewitness.ledger.accepted") for reader in readers]
+        assert accepted[0] == {"of the first": 2, "shared": 1, "box of the first": 0}
+        assert accepted[1] == {"shared": 1, "box of the second": 0}
+        sizes = [_readings(reader, "wirewitness.outbox.size") for reader in readers]
+        assert [list(size) for size in sizes] == [["box of the first"], ["box of the second"]]
+    finally:
+        for box in boxes:
+            box.close(0)
+        for provider in providers:
+            provider.shutdown()

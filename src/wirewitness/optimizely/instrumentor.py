@@ -14,6 +14,7 @@ from optimizely.optimizely import Optimizely
 
 from wirewitness._guard import fail_open
 from wirewitness.optimizely.instrument import instrument, uninstrument
+from wirewitness.optimizely.patches import Patches
 from wirewitness.telemetry.instrumentor import BaseInstrumentor
 
 
@@ -28,7 +29,7 @@ class OptimizelyInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     ``instrument()`` takes ``tracer_provider`` and ``meter_provider``.
     """
 
-    _before: Callable[..., None] | None = None
+    _patches: Patches | None = None
     _clients: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -39,20 +40,23 @@ class OptimizelyInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def _instrument(self, **options: Any) -> None:
         before: Callable[..., None] = Optimizely.__init__
+        patches = Patches()
         options = {name: value for name, value in options.items() if name in ("tracer_provider", "meter_provider")}
 
         @functools.wraps(before)
         def init(client: Any, *args: Any, **kwargs: Any) -> None:
             before(client, *args, **kwargs)
-            _observe(client, options, self._clients)
+            # Where another tool has wrapped this meanwhile, it stays in between, and is idle once it is taken off.
+            if self._patches is patches:
+                _observe(client, options, self._clients)
 
-        self._before = before
-        setattr(Optimizely, "__init__", init)  # noqa: B010 -- a checker knows no other way
+        self._patches = patches
+        patches.set(Optimizely, "__init__", init)
 
     def _uninstrument(self, **_: Any) -> None:
-        if self._before is not None:
-            setattr(Optimizely, "__init__", self._before)  # noqa: B010 -- as above
-            self._before = None
+        if self._patches is not None:
+            patches, self._patches = self._patches, None
+            patches.undo()
         while self._clients:
             uninstrument(self._clients.pop())
 

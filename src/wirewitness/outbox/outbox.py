@@ -18,7 +18,7 @@ from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import Encode
 from wirewitness.core.retry import RetryPolicy
-from wirewitness.errors import ConfigurationError, UnsupportedPayload
+from wirewitness.errors import ConfigurationError, UnsupportedPayload, shown
 from wirewitness.ledger import Ledger, Stage
 from wirewitness.outbox import lifetime
 from wirewitness.outbox.breaker import Breakers
@@ -29,8 +29,9 @@ from wirewitness.outbox.intake import message_of, read
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.overflow import Overflow, Spill, SpillingSpool, policy
 from wirewitness.outbox.remains import Remains
-from wirewitness.outbox.spool import MemorySpool, Spool
+from wirewitness.outbox.spool import MemorySpool, Spool, check_spool
 from wirewitness.outbox.threads import SenderThreads
+from wirewitness.shapes import method_of
 from wirewitness.telemetry import MeterProvider, TracerProvider
 from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
 
@@ -117,7 +118,7 @@ class Outbox:
         self._encode, self._on_drop, self._on_settle = _hooks(encode=encode, on_drop=on_drop, on_settle=on_settle)
         self._evidence_timeout = seconds("evidence_timeout", evidence_timeout)
         self.exit_timeout: float = seconds("exit_timeout", exit_timeout)
-        self.ledger: Ledger = Ledger(name)
+        self.ledger: Ledger = Ledger(name, shown_by=meter_provider)
         self._telemetry = OutboxTelemetry(self, tracer_provider=tracer_provider, meter_provider=meter_provider)
         self._empty()
         self._start_spool()
@@ -450,22 +451,27 @@ def _nothing() -> Message:
 
 def _spool(given: Spool | None, overflow: Overflow) -> Spool:
     first = MemorySpool() if given is None else given
-    missing = [name for name in ("put", "claim", "ack", "retry_at", "bury", "stats") if not hasattr(first, name)]
-    if missing:
-        msg = f"spool={given!r}: is no spool, it has no {', '.join(missing)}; give a MemorySpool or a SqliteSpool"
-        raise ConfigurationError(msg)
+    check_spool("spool", first)
     return SpillingSpool(first, overflow.to) if isinstance(overflow, Spill) else first
 
 
 def _sender(given: Any, workers: int) -> Any:
     if hasattr(given, "threads") and (callable(getattr(given, "send", None)) or callable(getattr(given, "run", None))):
         return given
+    if (
+        method_of(given) is None
+        and not callable(given)
+        and any(hasattr(given, name) for name in ("threads", "send", "run"))
+    ):
+        missing = "threads" if hasattr(given, "send") or hasattr(given, "run") else "send"
+        msg = f"sender={shown(given)}: is no sender, it has no {missing}; see wirewitness.outbox.Sender"
+        raise ConfigurationError(msg)
     return DispatcherSender(given, threads=workers)
 
 
 def _hooks(**hooks: Any) -> list[Any]:
     for name, hook in hooks.items():
         if hook is not None and not callable(hook):
-            msg = f"{name}={hook!r}: must be a callable"
+            msg = f"{name}={shown(hook)}: must be a callable"
             raise ConfigurationError(msg)
     return list(hooks.values())

@@ -13,7 +13,7 @@ from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import Message, Origin
-from wirewitness.outbox.spool import Spool, SpoolStats
+from wirewitness.outbox.spool import Spool, SpoolStats, check_spool
 
 
 # How often a caller that waits looks for room.
@@ -110,13 +110,14 @@ class Spill:
         seconds: The longest that a caller waits where payloads come faster than the second spool can write them.
 
     Raises:
-        ConfigurationError: If ``seconds`` isn't a number greater than 0.
+        ConfigurationError: If ``to`` is no whole spool, or ``seconds`` isn't a number greater than 0.
     """
 
     to: Spool
     seconds: float = 0.5
 
     def __post_init__(self) -> None:
+        check_spool("to", self.to)
         seconds("seconds", self.seconds)
 
     def __call__(self, spool: Spool, message: Message, dropped: Callable[[Message], Any]) -> Reason | None:  # noqa: ARG002 -- the protocol's

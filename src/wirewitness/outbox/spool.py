@@ -12,10 +12,11 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from wirewitness.core.limits import positive
 from wirewitness.core.outcome import Reason
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.outbox.message import Message, Origin, origin_of_url
 
 
@@ -184,6 +185,25 @@ class Spool(Protocol):
             The messages that are lost with it; a durable spool's aren't.
         """
         ...
+
+
+_NEEDED: Final = tuple(name for name in vars(Spool) if not name.startswith("_"))
+
+
+def check_spool(option: str, given: object) -> None:
+    """
+    See that a spool has all that :class:`Spool` asks for: a sender's thread would miss it only later.
+
+    Raises:
+        ConfigurationError: If something is missing; it names what.
+    """
+    # Looked up on the class: a property, such as ``durable``, may need a spool that has been started.
+    missing = [name for name in _NEEDED if not hasattr(type(given), name) and not hasattr(given, name)]
+    if missing:
+        msg = (
+            f"{option}={shown(given)}: is no spool, it has no {', '.join(missing)}; give a MemorySpool or a SqliteSpool"
+        )
+        raise ConfigurationError(msg)
 
 
 class DeadLetter(NamedTuple):

@@ -34,6 +34,9 @@ class Telemetry:
         tracer_provider: None for the global one.
         meter_provider: None for the global one.
         suppress_http: Whether other HTTP instrumentation stays off during the inner call.
+
+    Attributes:
+        shown_by: The meter provider, or None for the global one.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Telemetry:
         suppress_http: bool = True,
     ) -> None:
         self._providers = (tracer_provider, meter_provider)
+        self.shown_by = meter_provider
         self._spans = Spans(tracer_provider, suppress_http=suppress_http)
         self._metrics = metrics_of(meter_provider)
         self._logs = Logs()

@@ -95,7 +95,7 @@ class Metrics:
         self._payload = _histogram(meter, "payload.size", "By", "Length of the payloads", BYTES)
         self._host = Bounded()
         self._error = Bounded()
-        _observe_ledger(meter)
+        _observe_ledger(meter, meter_provider)
 
     def settled(self, dispatch: Dispatch, settlement: Settlement, within: Context | None) -> None:
         """
@@ -164,8 +164,8 @@ def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tu
     )
 
 
-def _observe_ledger(meter: Meter) -> None:
-    at = OneInstant(PROCESS.books)
+def _observe_ledger(meter: Meter, meter_provider: MeterProvider | None) -> None:
+    at = OneInstant(lambda: PROCESS.books_shown_by(meter_provider))
     counter, gauge = meter.create_observable_counter, meter.create_observable_up_down_counter
     counter(f"{SCOPE}.ledger.accepted", [at.of(_accepted)], "{payload}", "Payloads taken")
     counter(f"{SCOPE}.ledger.settled", [at.of(_settled)], "{payload}", "Payloads whose end is known")

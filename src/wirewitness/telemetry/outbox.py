@@ -85,21 +85,26 @@ class _Outboxes:
     """
 
     def __init__(self) -> None:
-        self._living: weakref.WeakSet[Measured] = weakref.WeakSet()
+        self._living: weakref.WeakKeyDictionary[Measured, MeterProvider | None] = weakref.WeakKeyDictionary()
         self.renew()
 
     def renew(self) -> None:
         self._lock = threading.RLock()
 
-    def add(self, outbox: Measured) -> None:
+    def add(self, outbox: Measured, meter_provider: MeterProvider | None) -> None:
         with self._lock:
-            self._living.add(outbox)
+            self._living[outbox] = meter_provider
 
-    def observe(self, read: Callable[[Gauges], float], add: Callable[[Iterable[float]], float]) -> Any:
+    def observe(
+        self,
+        meter_provider: MeterProvider | None,
+        read: Callable[[Gauges], float],
+        add: Callable[[Iterable[float]], float],
+    ) -> Any:
         def observations(_: CallbackOptions) -> Iterator[Observation]:
             by_name: dict[str, list[float]] = {}
             with self._lock:
-                living = list(self._living)
+                living = [outbox for outbox, shown_by in self._living.items() if shown_by is meter_provider]
             for outbox in living:
                 by_name.setdefault(outbox.name, []).append(read(outbox.gauges()))
             for name, values in by_name.items():
@@ -126,11 +131,12 @@ class _Instruments:
             "From acceptance to the first attempt",
             explicit_bucket_boundaries_advisory=list(SECONDS),
         )
-        _observe(meter)
+        _observe(meter, meter_provider)
 
 
-def _observe(meter: Meter) -> None:
-    counted, gauge, seen = meter.create_observable_up_down_counter, meter.create_observable_gauge, _OUTBOXES.observe
+def _observe(meter: Meter, meter_provider: MeterProvider | None) -> None:
+    counted, gauge = meter.create_observable_up_down_counter, meter.create_observable_gauge
+    seen = functools.partial(_OUTBOXES.observe, meter_provider)
     counted(f"{SCOPE}.outbox.size", [seen(lambda of: of.size, sum)], "{payload}", "Payloads held")
     counted(f"{SCOPE}.outbox.capacity", [seen(lambda of: of.capacity, sum)], "{payload}", "Payloads that can be held")
     gauge(
@@ -179,7 +185,7 @@ class OutboxTelemetry(Telemetry):
         self._waited_in = {"outbox": outbox.name}
         self._own_logs = Logs()
         self._lines = RateLimit(most=30, seconds=60.0)
-        _OUTBOXES.add(outbox)
+        _OUTBOXES.add(outbox, meter_provider)
 
     @staticmethod
     def caller() -> SpanContext | Callers:
