@@ -131,19 +131,26 @@ def message_of(row: Sequence[Any]) -> Message | None:
 
 
 # One line a row, because one value a chunk: see SpoolFile.read.
-LINE: Final = (
+HEAD_LINE: Final = (
     "m.id||' '||coalesce(m.accepted_ns,0)||' '||coalesce(m.crc,0)||' '||coalesce(a.attempts,0)||' '||coalesce(a.due,0)"
-    "||' '||hex(m.origin)||' '||hex(m.method)||' '||hex(m.url)||' '||hex(m.headers)||' '||hex(m.form)||' '||hex(m.body)"
+    "||' '||hex(m.origin)||' '||hex(m.method)||' '||hex(m.url)||' '||hex(m.headers)||' '||hex(m.form)||' '"
 )
-"""The SQL that makes a line of a row ``m`` and its attempts ``a``."""
+"""The SQL that makes a line of a row ``m`` and its attempts ``a``, but for the body."""
+
+LINE: Final = f"{HEAD_LINE}||hex(m.body)"
+"""The same, with the body."""
 
 
-def record_of(line: str) -> Record:
+def record_of(line: str, large: bytes | None = None) -> Record:
     """
     Read a line.
+
+    Args:
+        line: What SQLite made of the row.
+        large: The body, where it was read beside the line.
     """
     number, accepted, crc, attempts, due, origin, method, url, headers, form, body = line.split(" ")
-    content = bytes.fromhex(body)
+    content = bytes.fromhex(body) if large is None else large
     own = bytes.fromhex(origin).decode("ascii", "replace")
     try:
         shared = _shared(method, url, headers, form)
