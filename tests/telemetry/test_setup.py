@@ -104,7 +104,7 @@ def test_the_log_level_comes_from_the_standard_variable():
         (
             {},
             {"OTEL_TRACES_EXPORTER": "nosuch"},
-            "OTEL_TRACES_EXPORTER='nosuch': no such exporter is installed; there are",
+            "OTEL_TRACES_EXPORTER names a str of 6 characters: no such exporter is installed; there are",
         ),
         ({}, {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"}, "must be one of http/protobuf"),
         (
@@ -112,9 +112,9 @@ def test_the_log_level_comes_from_the_standard_variable():
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "pip install 'opentelemetry-exporter-otlp-proto-grpc'",
         ),
-        ({"logs": "xml"}, {}, "logs='xml': must be one of auto, console, json, or None"),
-        ({"files": "/dev/null/out"}, {}, "files='/dev/null/out': can't write there: "),
-        ({"logs": "json"}, {"OTEL_LOG_LEVEL": "loud"}, "OTEL_LOG_LEVEL='loud': must be one of"),
+        ({"logs": "xml"}, {}, "logs=a str of 3 characters: must be one of auto, console, json, or None"),
+        ({"files": "/dev/null/out"}, {}, "files=: can't write to this folder: "),
+        ({"logs": "json"}, {"OTEL_LOG_LEVEL": "loud"}, "OTEL_LOG_LEVEL=a str of 4 characters: must be one of"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(options, variables, complaint):

@@ -15,7 +15,7 @@ from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 
 
 # RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4: the same request may succeed later.
@@ -92,12 +92,12 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         attempts: object = self.attempts
         if attempts is not None and not (type(attempts) is int and attempts > 0):
-            msg = f"attempts={attempts!r}: must be a whole number greater than 0, or None for no limit"
+            msg = f"attempts={shown(attempts)}: must be a whole number greater than 0, or None for no limit"
             raise ConfigurationError(msg)
         for name in ("base", "ceiling", "retry_after_ceiling", *(() if self.lifetime is None else ("lifetime",))):
             seconds(name, getattr(self, name))
         if self.ceiling < self.base:
-            msg = f"ceiling={self.ceiling!r}: must not be less than base={self.base!r}"
+            msg = f"ceiling={shown(self.ceiling)}: must not be less than base={shown(self.base)}"
             raise ConfigurationError(msg)
         _check_statuses(self.statuses)
 
@@ -120,11 +120,11 @@ class RetryPolicy:
 
 def _check_statuses(given: Any) -> None:
     if not isinstance(given, frozenset):
-        msg = f"statuses={given!r}: must be a frozenset of status codes, such as frozenset({{408, 425, 429}})"
+        msg = f"statuses={shown(given)}: must be a frozenset of status codes, such as frozenset({{408, 425, 429}})"
         raise ConfigurationError(msg)
     for status in given:
         if type(status) is not int or not _REDIRECT <= status < _SERVER_ERROR:
-            msg = f"statuses with {status!r}: must be status codes from 300 to 499; every 5xx counts anyway, no 2xx can"
+            msg = f"statuses with {shown(status)}: must be status codes from 300 to 499; every 5xx counts anyway, no 2xx can"
             raise ConfigurationError(msg)
 
 

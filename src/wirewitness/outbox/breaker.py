@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from typing import Final
 
 from wirewitness.core.limits import positive, seconds
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.outbox.message import Origin
 
 
@@ -94,7 +94,7 @@ class Breakers:
         self._ceiling = seconds("ceiling", ceiling)
         self._most = positive("most", most)
         if ceiling < cooldown:
-            msg = f"ceiling={ceiling!r}: must not be less than cooldown={cooldown!r}"
+            msg = f"ceiling={shown(ceiling)}: must not be less than cooldown={shown(cooldown)}"
             raise ConfigurationError(msg)
         self.renew()
 

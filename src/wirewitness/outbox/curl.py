@@ -14,7 +14,7 @@ from typing import Any, Final
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from wirewitness.core.limits import origins, positive, seconds
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.outbox.curl_options import CurlOptions
 from wirewitness.outbox.sender import Lane
 
@@ -117,13 +117,15 @@ def _trusted(verify: Any) -> str | None:
         verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     path = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
     if not isinstance(path, (str, os.PathLike)) or not Path(path).exists():
-        msg = f"verify={path!r}: there is no such file or folder; give a file of certificates in PEM, True or False"
+        msg = (
+            f"verify={shown(path)}: there is no such file or folder; give a file of certificates in PEM, True or False"
+        )
         raise ConfigurationError(msg)
     return os.fspath(path)
 
 
 def _share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        msg = f"{name}={value!r}: must be a number from 0 to 1"
+        msg = f"{name}={shown(value)}: must be a number from 0 to 1"
         raise ConfigurationError(msg)
     return float(value)

@@ -8,7 +8,7 @@ import contextlib
 import enum
 import threading
 
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from wirewitness import ending, feedback, fork, wire
 from wirewitness._clock import Deadline, monotonic
@@ -35,6 +35,8 @@ from wirewitness.shapes import method_of
 from wirewitness.telemetry import MeterProvider, TracerProvider
 from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
 
+
+K = TypeVar("K")
 
 _POLL: Final = 0.005
 
@@ -113,8 +115,8 @@ class Outbox:
         self.spool: Spool = _spool(spool, self._overflow)
         self._sender = _sender(sender, workers)
         wire.install()
-        self._retry = RetryPolicy() if retry is None else retry
-        self._breakers = Breakers() if breakers is None else breakers
+        self._retry = _one_of("retry", RetryPolicy, retry)
+        self._breakers = _one_of("breakers", Breakers, breakers)
         self._encode, self._on_drop, self._on_settle = _hooks(encode=encode, on_drop=on_drop, on_settle=on_settle)
         self._evidence_timeout = seconds("evidence_timeout", evidence_timeout)
         self.exit_timeout: float = seconds("exit_timeout", exit_timeout)
@@ -467,6 +469,13 @@ def _sender(given: Any, workers: int) -> Any:
         msg = f"sender={shown(given)}: is no sender, it has no {missing}; see wirewitness.outbox.Sender"
         raise ConfigurationError(msg)
     return DispatcherSender(given, threads=workers)
+
+
+def _one_of(name: str, kind: type[K], given: K | None) -> K:
+    if given is not None and not isinstance(given, kind):
+        msg = f"{name}={shown(given)}: must be a {kind.__name__}"
+        raise ConfigurationError(msg)
+    return kind() if given is None else given
 
 
 def _hooks(**hooks: Any) -> list[Any]:

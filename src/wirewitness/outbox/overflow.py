@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from wirewitness._clock import Deadline
 from wirewitness.core.limits import seconds
 from wirewitness.core.outcome import Reason
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.outbox.message import Message, Origin
 from wirewitness.outbox.spool import Spool, SpoolStats, check_spool
 
@@ -146,7 +146,7 @@ def policy(given: object) -> Any:
         return NAMED[given]
     if callable(given) and not isinstance(given, (str, type)):
         return given
-    msg = f"overflow={given!r}: must be one of {', '.join(NAMED)}, Block(seconds), or Spill(a second spool)"
+    msg = f"overflow={shown(given)}: must be one of {', '.join(NAMED)}, Block(seconds), or Spill(a second spool)"
     raise ConfigurationError(msg)
 
 

@@ -24,7 +24,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.telemetry.exporters import log_failures_seldom
 
 
@@ -68,7 +68,7 @@ def configure_telemetry(
             an exporter isn't installed.
     """
     if logs is not None and logs not in _FORMATS:
-        msg = f"logs={logs!r}: must be one of {', '.join(_FORMATS)}, or None"
+        msg = f"logs={shown(logs)}: must be one of {', '.join(_FORMATS)}, or None"
         raise ConfigurationError(msg)
     _refuse_second_setup()
     resource = _resource(service_name)
@@ -112,7 +112,7 @@ def _file_exporters(folder: Path) -> tuple[list[Any], list[MetricReader]]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "traces.jsonl").touch()
     except OSError as error:
-        msg = f"files={str(folder)!r}: can't write there: {error.strerror}"
+        msg = f"files=: can't write to this folder: {error.strerror}"
         raise ConfigurationError(msg) from error
     spans = _load("traces", "otlp_json_file")(folder / "traces.jsonl")
     exporter = _load("metrics", "otlp_json_file")(folder / "metrics.jsonl")
@@ -129,7 +129,7 @@ def _otlp(name: str) -> str:
         return name
     protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
     if protocol not in _PROTOCOLS:
-        msg = f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol!r}: must be one of {', '.join(_PROTOCOLS)}"
+        msg = f"OTEL_EXPORTER_OTLP_PROTOCOL={shown(protocol)}: must be one of {', '.join(_PROTOCOLS)}"
         raise ConfigurationError(msg)
     return _PROTOCOLS[protocol]
 
@@ -147,7 +147,7 @@ def _load(signal: str, name: str) -> Callable[..., Any]:
         msg = f"the {signal} exporter {name!r} isn't installed: pip install '{_PACKAGES[name]}'"
     else:
         known = sorted({point.name for point in entry_points(group=group)} | {"none", "otlp"})
-        msg = f"OTEL_{signal.upper()}_EXPORTER={name!r}: no such exporter is installed; there are {', '.join(known)}"
+        msg = f"OTEL_{signal.upper()}_EXPORTER names {shown(name)}: no such exporter is installed; there are {', '.join(known)}"
     raise ConfigurationError(msg)
 
 
@@ -172,7 +172,7 @@ def _log_level() -> int:
     name = os.environ.get("OTEL_LOG_LEVEL") or "info"
     level = logging.getLevelName({"trace": "DEBUG", "warn": "WARNING", "fatal": "CRITICAL"}.get(name, name.upper()))
     if not isinstance(level, int):
-        msg = f"OTEL_LOG_LEVEL={name!r}: must be one of trace, debug, info, warn, error, fatal"
+        msg = f"OTEL_LOG_LEVEL={shown(name)}: must be one of trace, debug, info, warn, error, fatal"
         raise ConfigurationError(msg)
     return level
 
