@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import EllipsisType
 from typing import Any, Final, Protocol
 
-from wirewitness._clock import perf_counter, plausible, wall_ns
+from wirewitness._clock import Clock, plausible
 from wirewitness.core.exchange import Address, Exchange, address_of
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.payload import Payload
@@ -111,8 +111,8 @@ class Dispatch:
         self.parent = parent
         self._url = url
         self._attempts: list[Attempt] = []
-        self.started_ns: int = wall_ns()
-        self._clock = perf_counter()
+        self.started_ns: int = Clock.wall_ns()
+        self._clock = Clock.perf_counter()
 
     @property
     def target(self) -> Address | None:
@@ -149,7 +149,7 @@ class Dispatch:
         """
         Something happened: the dispatch lasts at least until now.
         """
-        self.duration = plausible(perf_counter() - self._clock)
+        self.duration = plausible(Clock.perf_counter() - self._clock)
 
     def end(self, settlement: Settlement, exchanges: tuple[Exchange, ...]) -> bool:
         """

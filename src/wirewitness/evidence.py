@@ -26,7 +26,7 @@ from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from wirewitness import fork
-from wirewitness._clock import monotonic
+from wirewitness._clock import Clock, monotonic
 from wirewitness._current import CURRENT, Dispatch
 from wirewitness.core.exchange import Address
 from wirewitness.core.outcome import Reason
@@ -167,7 +167,7 @@ class EvidenceIndex:
         """
         Keep a dispatch whose inner call has returned for late evidence, and give up the oldest where that's too many.
         """
-        dispatch.deadline = monotonic() + seconds
+        dispatch.deadline = Clock.monotonic() + seconds
         with self._lock:
             self._waiting[dispatch] = None
             self._waiting_bytes += len(dispatch.body)
@@ -185,7 +185,7 @@ class EvidenceIndex:
         """
         Wait for this long from now on.
         """
-        dispatch.deadline = monotonic() + seconds
+        dispatch.deadline = Clock.monotonic() + seconds
 
     def give_up(self, dispatch: Dispatch, reason: Reason) -> None:
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from wirewitness._clock import perf_counter, plausible, wall_ns
+from wirewitness._clock import Clock, plausible
 from wirewitness.core.exchange import Address, Exchange, address_of, normal_address, resolve, without_user_info
 from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
 from wirewitness.core.outcome import Reason, error_type, reason_of_error
@@ -90,8 +90,8 @@ class Recorder:
         self.over: bool = False
         self.inside: bool = False
         self._duration = 0.0
-        self._started_ns = wall_ns()
-        self._clock = perf_counter()
+        self._started_ns = Clock.wall_ns()
+        self._clock = Clock.perf_counter()
         # Most requests are smaller than what is recorded in any case. Only of a larger one the limit is worked out.
         self._limit = LEAST_RECORDED
         if dispatch is not None:
@@ -187,7 +187,7 @@ class Recorder:
         Sending or receiving raised. A response may still follow: servers answer early, and close.
         """
         self._error = (error_type(error), reason_of_error(error))
-        self._duration = plausible(perf_counter() - self._clock)
+        self._duration = plausible(Clock.perf_counter() - self._clock)
 
     def abandoned(self) -> None:
         """
@@ -198,7 +198,7 @@ class Recorder:
 
     def _end(self) -> None:
         if self._error is None or self._status is not None:
-            self._duration = plausible(perf_counter() - self._clock)
+            self._duration = plausible(Clock.perf_counter() - self._clock)
         self.over = True
         for dispatch in self._dispatches:
             if not dispatch.open and dispatch.settlement is None:
