@@ -18,7 +18,8 @@ from sqlite_messages import claim_all, eventually, message, numbers
 
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox import SqliteSpool
-from wirewitness.outbox.clock import steady
+from wirewitness.outbox.clock import steady, steady_ns
+from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.sqlite import file as module
 
 
@@ -59,6 +60,26 @@ def test_a_backlog_of_large_messages_is_read_in_chunks_of_bytes(folder, monkeypa
     with again._committer.gate:
         assert [len(records) for records in again._journal.file.messages()] == [1] * 20
     assert numbers(claim_all(again)) == list(range(20))
+    again.close()
+
+
+def test_urls_and_header_fields_count_for_the_bounds_in_every_process(folder):
+    path, room = folder / "events.db", 10 * 11_000
+    spool = SqliteSpool(path, most_bytes=room)
+    spool.start()
+    long = ("POST", "http://127.0.0.1/" + "u" * 5_000, (("X-Long", "v" * 5_000),), b"{}", Form.BYTES)
+    taken = 0
+    while spool.put(Message(*long, steady_ns())) is None:
+        taken += 1
+    assert taken == room // Message(*long, 1).size
+    size = spool.stats().bytes
+    spool.close()
+    again = SqliteSpool(path, most_bytes=room)
+    again.start()
+    assert (again.stats().size, again.stats().bytes) == (taken, size)
+    assert again.put(Message(*long, steady_ns())) is not None
+    assert len(claim_all(again)) == taken
+    assert again.stats().bytes == 0
     again.close()
 
 

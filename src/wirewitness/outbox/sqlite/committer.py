@@ -16,7 +16,7 @@ from typing import Final
 
 from wirewitness._guard import fail_open
 from wirewitness.outbox.clock import plausible_ns, steady
-from wirewitness.outbox.message import OVERHEAD, Message
+from wirewitness.outbox.message import Message
 from wirewitness.outbox.sqlite.adoption import Adoption
 from wirewitness.outbox.sqlite.faults import Faults
 from wirewitness.outbox.sqlite.file import READ_ROWS
@@ -249,7 +249,7 @@ class Committer:
         messages = [*_clamped(records), *spilled]
         messages.sort(key=_id)
         number = len(records) + len(spilled)
-        size = OVERHEAD * number + sum([record.size for record in records]) + sum([len(one.body) for one in spilled])
+        size = sum([record.size for record in records]) + sum([one.size for one in spilled])
         if not self._window.restock(messages, upto, number, size):
             return False
         self._settle(records, spilled)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from wirewitness.outbox.message import OVERHEAD
+from wirewitness.outbox.message import OVERHEAD, USUAL
 from wirewitness.outbox.sqlite.connection import connect, delete, insert
 from wirewitness.outbox.sqlite.faults import Damaged
 from wirewitness.outbox.sqlite.forks import keep_for_ever
@@ -28,6 +28,14 @@ _CHECKPOINT_BYTES: Final = 16 << 20
 _CHECKPOINT_SECONDS: Final = 1.0
 # What a row costs in the write-ahead log beside its body, roughly.
 _ROW_BYTES: Final = 400
+
+# What a dead letter is reckoned with: as Message.size, but that header fields are JSON here.
+_SIZE: Final = f"length(body) + max(0, length(url) + length(headers) - {USUAL}) + {OVERHEAD}"
+
+
+def _size_of(row: Sequence[Any]) -> int:
+    return len(row[8]) + max(0, len(row[2]) + len(row[3]) - USUAL) + OVERHEAD
+
 
 READ_ROWS: Final = 256
 """Rows of a chunk that's read."""
@@ -117,7 +125,7 @@ class SpoolFile:
         return self._connection.execute(sql, values).fetchone()[0]
 
     def _totals(self, table: str) -> tuple[int, int]:
-        sql = f"SELECT count(*), coalesce(sum(length(body) + {OVERHEAD}), 0) FROM {table}"  # noqa: S608 -- our own name
+        sql = f"SELECT count(*), coalesce(sum({_SIZE}), 0) FROM {table}"  # noqa: S608 -- our own name
         number, size = self._connection.execute(sql).fetchone()
         return int(number), int(size)
 
@@ -226,7 +234,7 @@ class SpoolFile:
     def _wrote(self, batch: Batch) -> None:
         self.tried = self.tried or bool(batch.attempts)
         self.dead += len(batch.dead)
-        self.dead_bytes += sum([len(row[8]) + OVERHEAD for row in batch.dead])
+        self.dead_bytes += sum([_size_of(row) for row in batch.dead])
         self._unchecked += sum([len(row[8]) for row in batch.rows]) + sum([len(row[8]) for row in batch.dead])
         self._unchecked += _ROW_BYTES * (len(batch.rows) + len(batch.gone) + len(batch.attempts) + len(batch.dead))
 
@@ -235,8 +243,8 @@ class SpoolFile:
         Have the oldest dead letters make room.
         """
         while self.dead and self.dead_bytes > most_bytes:
-            rows = self._connection.execute("SELECT id, length(body) FROM dead ORDER BY id LIMIT 64").fetchall()
-            sizes = itertools.accumulate([size + OVERHEAD for _, size in rows])
+            rows = self._connection.execute(f"SELECT id, {_SIZE} FROM dead ORDER BY id LIMIT 64").fetchall()  # noqa: S608 -- our own
+            sizes = itertools.accumulate([size for _, size in rows])
             excess = self.dead_bytes - most_bytes
             number = next((index for index, size in enumerate(sizes, 1) if size >= excess), len(rows))
             delete(self._connection, "dead", [row[0] for row in rows[:number]])

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from wirewitness.outbox.message import OVERHEAD, Message
+from wirewitness.outbox.message import Message
 from wirewitness.outbox.sqlite.file import Batch, DeadRow
 from wirewitness.outbox.sqlite.record import finite, row_of
 
@@ -160,7 +160,7 @@ class Pending:
         """
         All of it is written.
         """
-        self.left_bytes += sum([len(message.body) + OVERHEAD for message in self.spilled.values()])
+        self.left_bytes += sum([message.size for message in self.spilled.values()])
         self.fresh.clear()
         self.spilled.clear()
         self._gone = []

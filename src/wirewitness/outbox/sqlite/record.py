@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from wirewitness.outbox.message import Fields, Form, Message
+from wirewitness.outbox.message import OVERHEAD, Fields, Form, Message
 
 
 COLUMNS: Final = ("id", "method", "url", "headers", "form", "accepted_ns", "origin", "crc", "body")
@@ -30,7 +30,7 @@ class Record(NamedTuple):
         id: Its id in its file.
         message: What was made of it, with that id; None if its checksum is wrong.
         origin: Its identity in the file that accepted it first; empty if that's this file.
-        size: Bytes that were read.
+        size: Bytes that the bounds reckon it with.
     """
 
     id: int
@@ -156,7 +156,7 @@ def record_of(line: str, large: bytes | None = None) -> Record:
         shared = _shared(method, url, headers, form)
         if _crc(shared.crc, int(accepted), content) == int(crc):
             message = Message(*shared[:3], content, shared.form, int(accepted), int(attempts), float(due), int(number))
-            return Record(int(number), message, own, len(content))
+            return Record(int(number), message, own, message.size)
     except (ValueError, TypeError, RecursionError):
         pass
-    return Record(int(number), None, own, len(content))
+    return Record(int(number), None, own, len(content) + OVERHEAD)

@@ -16,7 +16,7 @@ from wirewitness.core.limits import positive, seconds
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.clock import steady, steady_ns
-from wirewitness.outbox.message import OVERHEAD, Message, Origin
+from wirewitness.outbox.message import Message, Origin
 from wirewitness.outbox.spool import SpoolStats
 from wirewitness.outbox.sqlite import forks
 from wirewitness.outbox.sqlite.committer import Committer, Ticket
@@ -52,7 +52,7 @@ class SqliteSpool:
         durability: ``group``: a put returns at once, and is on disk some ``group_interval`` later; it then outlives a
             SIGKILL of the process, and after about a second a loss of power. ``sync``: it returns when it's on disk.
         most: How many messages at most.
-        most_bytes: How many bytes at most; a message counts its body and :data:`~wirewitness.outbox.message.OVERHEAD`.
+        most_bytes: How many bytes at most; as :attr:`~wirewitness.outbox.message.Message.size` counts them.
         memory_bytes: How many of these bytes are kept in memory. Up to 48 MiB that wait to be written come on top.
         group_interval: Seconds between two groups of ``group``.
         degrade: What to do while the disk is full or broken: ``memory`` keeps as much as ``memory_bytes`` allows in
@@ -216,7 +216,7 @@ class SqliteSpool:
         """
         Take a message, if there's room. With ``sync``, it's on disk when this returns.
         """
-        size = len(message.body) + OVERHEAD
+        size = message.size
         if size > self.most_bytes:
             return Reason.TOO_LARGE
         window = self._window

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from wirewitness.outbox.clock import steady_ns
-from wirewitness.outbox.message import OVERHEAD
 from wirewitness.outbox.sqlite.faults import CORRUPT, Faults
 from wirewitness.outbox.sqlite.file import MOST_ID, SpoolFile
 from wirewitness.outbox.sqlite.record import Record
@@ -64,5 +63,5 @@ def found_in(records: Sequence[Record]) -> Found:
     """
     if not records:
         return Found(0, 0, 0, 0)
-    size = sum([record.size + OVERHEAD for record in records])
+    size = sum([record.size for record in records])
     return Found(records[0].id, records[-1].id, len(records), size)
