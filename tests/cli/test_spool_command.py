@@ -261,6 +261,32 @@ def test_retry_on_a_folder_means_all_of_its_files(tmp_path):
     assert run("retry", folder, "--all") == "4 put back into the queue\n"
 
 
+def test_purge_of_everything_removes_what_was_set_aside(path):
+    fill(path)
+    aside = [path.with_name(f"{path.name}.corrupt-20261124T093000{suffix}") for suffix in ("", "-wal")]
+    for one in aside:
+        one.write_bytes(b"a payload")
+    run("purge", path, "--dead", "--yes")
+    assert all(one.exists() for one in aside)
+    assert run("purge", path, "--all", "--yes") == "3 deleted, and 1 damaged file removed\n"
+    assert not any(one.exists() for one in aside)
+
+
+def test_show_writes_no_control_characters_and_no_path_parameters(path):
+    spool = SqliteSpool(path)
+    spool.start()
+    url = "http://a.test/v1;jsessionid=secret/events;token=secret?q=secret"
+    fields = (("User-Agent", "mad\x1b[2Je\x07"), ("Content-Type", "text/plain"))
+    assert spool.put(Message("PO\x1bST", url, fields, b"{}", Form.BYTES, steady_ns())) is None
+    spool.close()
+    (number,) = [letter["id"] for letter in json.loads(run("show", path, "--json"))]
+    for arguments in ((path,), (path, number), (path, "--json")):
+        shown = run("show", *arguments)
+        assert "secret" not in shown
+        assert all(each.isprintable() or each == "\n" for each in shown)
+    assert "/v1;REDACTED/events;REDACTED" in run("show", path, number)
+
+
 def test_purge_deletes_for_good_and_only_when_told_so_twice(path):
     fill(path)
     assert "give --dead, or --all" in run("purge", path, "--yes", code=2)

@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import itertools
 import json
+import re
 import sys
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,17 @@ from wirewitness.core.exchange import REDACTED, redact_query
 from wirewitness.core.payload import repr_digest
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.message import Message
-from wirewitness.outbox.sqlite.catalogue import Entry, Letter, Unavailable, entry_of, files_at, held, letters, revive
+from wirewitness.outbox.sqlite.catalogue import (
+    Entry,
+    Letter,
+    Unavailable,
+    entry_of,
+    files_at,
+    held,
+    letters,
+    remove_aside,
+    revive,
+)
 from wirewitness.outbox.sqlite.file import SpoolFile
 
 
@@ -73,7 +84,7 @@ def ls(path: Path, as_json: bool) -> None:  # noqa: FBT001 -- click's
         return
     table = _table("file", "size", "queued", "dead", "oldest", "state", right=range(1, 5))
     for entry in entries:
-        table.add_row(*_cells(entry))
+        table.add_row(*map(_plain, _cells(entry)))
     _print(table)
 
 
@@ -135,7 +146,8 @@ def _print_payload(letter: Letter) -> None:
 def _print_one(letter: Letter) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for name, value in _described(letter, payload=False).items():
-        table.add_row(name, "\n".join(f"{field}: {text}" for field, text in value) if name == "headers" else str(value))
+        lines = [f"{field}: {text}" for field, text in value] if name == "headers" else [str(value)]
+        table.add_row(name, "\n".join(map(_plain, lines)))
     _print(table)
 
 
@@ -143,7 +155,7 @@ def _print_letters(shown: Iterable[tuple[str, Letter]], *, dead: bool, files: bo
     names = ("id", "age", "size", "attempts", "reason" if dead else "due in", "request")
     table = _table(*(("file",) if files else ()), *names, right=range(files, files + 4))
     for file, letter in shown:
-        table.add_row(*([file] if files else ()), *_row(letter))
+        table.add_row(*map(_plain, [*([file] if files else ()), *_row(letter)]))
     _print(table)
 
 
@@ -192,7 +204,7 @@ def retry(path: Path, ids: tuple[int, ...], everything: bool) -> None:  # noqa: 
 @click.option("--yes", is_flag=True, help="Do it, and don't ask.")
 def purge(path: Path, dead: bool, everything: bool, yes: bool) -> None:  # noqa: FBT001 -- click's
     """
-    Delete the dead letters, or everything, for good.
+    Delete the dead letters, or everything, for good. Everything includes the damaged files that were set aside.
     """
     if dead == everything:
         msg = "give --dead, or --all"
@@ -202,7 +214,9 @@ def purge(path: Path, dead: bool, everything: bool, yes: bool) -> None:  # noqa:
         msg = f"this deletes {what}, in {path}, for good: say --yes if that's wanted"
         raise NotDone(msg)
     gone = _visit(path, lambda file: file.purge(messages=everything))
-    click.echo(f"{sum(number for _, number in gone)} deleted")
+    aside = remove_aside(path) if everything else 0
+    more = f", and {aside} damaged {'file' if aside == 1 else 'files'} removed" if aside else ""
+    click.echo(f"{sum(number for _, number in gone)} deleted{more}")
 
 
 def _files(path: Path, *, aside: bool = False) -> list[Path]:
@@ -255,11 +269,20 @@ def _payload(message: Message) -> dict[str, str]:
 
 
 def _redacted(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return REDACTED
     netloc = parts.netloc.rpartition("@")[2]
     query = redact_query(parts.query) if parts.query else ""
-    shown = parts._replace(netloc=netloc, query=query, fragment="").geturl()
+    path = re.sub(r";[^/]*", f";{REDACTED}", parts.path)
+    shown = parts._replace(netloc=netloc, path=path, query=query, fragment="").geturl()
     return shown.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _plain(text: str) -> str:
+    # What somebody wrote into a file must not write on a terminal.
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def _time(nanoseconds: int) -> str:

@@ -5,12 +5,16 @@ Large messages, flipped bits, and files that somebody has planted: nothing raise
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import random
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -61,6 +65,60 @@ def test_a_backlog_of_large_messages_is_read_in_chunks_of_bytes(folder, monkeypa
         assert [len(records) for records in again._journal.file.messages()] == [1] * 20
     assert numbers(claim_all(again)) == list(range(20))
     again.close()
+
+
+def test_dead_letters_have_a_greatest_age(folder, monkeypatch):
+    path = folder / "events.db"
+    spool = SqliteSpool(path)
+    spool.start()
+    for number in range(3):
+        assert spool.put(message(number)) is None
+    for one in spool.claim(2, steady()):
+        spool.bury(one, "expired")
+    spool.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE dead SET buried_ns = buried_ns - ? WHERE id % 2", (3 * 86_400 * 10**9,))
+    for days, left in ((4, 2), (2, 1)):
+        again = SqliteSpool(path, dead_letter_days=days)
+        assert again.start() == 1
+        assert again.stats().dead == left
+        again.close()
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become somebody else")
+@pytest.mark.may_skip_in_ci("needs the superuser")
+def test_a_worker_that_may_not_write_any_more_sends_and_says_which_folder_and_what_to_do(tmp_path, sink):
+    script = """
+    import logging, os, sys
+    from wirewitness import HttpSender, Outbox, SqliteSpool
+    logging.basicConfig()
+    url, folder = sys.argv[1:]
+    outbox = Outbox(HttpSender(), spool=SqliteSpool(folder))
+    outbox("POST", url, {"by": "master"})
+    outbox.flush(20.0)
+    child = os.fork()
+    if child == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+        outbox("POST", url, {"by": "worker"})
+        print(outbox.flush(20.0).empty, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    """
+    folder = f"{tmp_path}/spool/"
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), f"{sink.url}/v1/events", folder],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "True\n", done.stderr
+    assert [json.loads(received.body)["by"] for received in sink.requests] == ["master", "worker"]
+    assert f"The spool {folder}: it can't be written: Permission denied." in done.stderr
+    assert "Remedy: let the user with the id 65534 write to that folder" in done.stderr
+    assert "internal error" not in done.stderr
 
 
 def test_urls_and_header_fields_count_for_the_bounds_in_every_process(folder):

@@ -18,7 +18,7 @@ from wirewitness.outbox.message import Message
 from wirewitness.outbox.sqlite.faults import CORRUPT, TROUBLES, Foreign, NewerSchema, kind_of
 from wirewitness.outbox.sqlite.file import Batch, SpoolFile
 from wirewitness.outbox.sqlite.lock import FileLock, holder_of
-from wirewitness.outbox.sqlite.place import lock_path, place_of
+from wirewitness.outbox.sqlite.place import lock_path, place_of, remove
 from wirewitness.outbox.sqlite.record import message_of, row_of
 
 
@@ -152,6 +152,22 @@ def entry_of(path: Path) -> Entry:
         return Entry(path, size, unavailable.why.partition(":")[0].removeprefix("is ").removeprefix("was "))
     age = None if oldest is None else max(0.0, (steady_ns() - oldest) / 1e9)
     return Entry(path, size, "free", queued, dead, age)
+
+
+def remove_aside(path: Path) -> int:
+    """
+    Remove the files of a spool that were set aside. They are damaged, and nothing reads them any more.
+
+    Args:
+        path: The file, or the folder.
+
+    Returns:
+        How many.
+    """
+    aside = [file for file in files_at(path, aside=True) if _SET_ASIDE.fullmatch(file.name)]
+    for file in aside:
+        remove(file)
+    return len(aside)
 
 
 def letters(file: SpoolFile, *, dead: bool) -> Iterator[Letter]:

@@ -5,6 +5,8 @@ What disks and databases do wrong.
 from __future__ import annotations
 
 import errno
+import logging
+import os
 import sqlite3
 
 from collections import Counter
@@ -69,12 +71,19 @@ def kind_of(error: BaseException) -> str:
     return next((kind for text, kind in _TEXTS.items() if text in str(error)), IO_ERROR)
 
 
+_log: Final = logging.getLogger("wirewitness")
+
+
 class Faults:
     """
     How many troubles a spool has had, by kind.
+
+    Args:
+        path: The spool's, as it was given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: object) -> None:
+        self._path = path
         self.clear()
         INTERNAL_ERRORS.register("spool")
 
@@ -83,6 +92,7 @@ class Faults:
         Start at zero.
         """
         self._counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+        self._logged: set[str] = set()
 
     def count(self, kind: str, number: int = 1) -> None:
         """
@@ -92,14 +102,24 @@ class Faults:
 
     def report(self, error: BaseException) -> str:
         """
-        Count a trouble, and have the first of its class logged.
+        Count a trouble, and log the first of its kind: for whom it is to mend, and so with the path and the remedy.
 
         Returns:
             Its kind.
         """
         kind = kind_of(error)
         self.count(kind)
-        INTERNAL_ERRORS.report("spool", error)
+        INTERNAL_ERRORS.count("spool")
+        what, remedy = _told(kind, error)
+        if what not in self._logged:
+            self._logged.add(what)
+            _log.warning(
+                "The spool %s: %s. Until that is mended, what is accepted may be held in memory only, and payloads go on being sent. "
+                "Remedy: %s. Further ones are only counted.",
+                self._path,
+                what,
+                remedy,
+            )
         return kind
 
     def items(self) -> tuple[tuple[str, int], ...]:
@@ -107,3 +127,30 @@ class Faults:
         The counts, by name.
         """
         return tuple(sorted(self._counts.items()))
+
+
+def _told(kind: str, error: BaseException) -> tuple[str, str]:
+    if kind == CORRUPT:
+        return (
+            "a file is damaged and was set aside",
+            "none is needed for what could be read; see `wirewitness spool ls` for the file",
+        )
+    if kind == DISK_FULL:
+        return "the disk is full", "free some room on it"
+    if kind == BUSY:
+        return "another program has a file open", "close that program"
+    if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        why = error.strerror or "permission denied"
+        return (
+            f"it can't be written: {why}",
+            f"let the user with the id {os.geteuid()} write to that folder, or name another path",
+        )
+    if isinstance(error, FileNotFoundError):
+        return (
+            "its file or folder was removed while it was in use",
+            "make the folder again, and keep clean-up jobs away from it",
+        )
+    return (
+        f"the disk fails: {getattr(error, 'strerror', None) or type(error).__name__}",
+        "look at the disk, or name another path",
+    )

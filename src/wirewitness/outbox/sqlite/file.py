@@ -250,6 +250,13 @@ class SpoolFile:
             delete(self._connection, "dead", [row[0] for row in rows[:number]])
             self.dead, self.dead_bytes = self._totals("dead")
 
+    def expire_dead(self, before_ns: int) -> None:
+        """
+        Delete the dead letters that were buried before a time, Unix nanoseconds.
+        """
+        if self.dead and self._connection.execute("DELETE FROM dead WHERE buried_ns < ?", (before_ns,)).rowcount:
+            self.dead, self.dead_bytes = self._totals("dead")
+
     def bury(self, number: int, reason: str, now_ns: int) -> None:
         """
         Make a dead letter of a row as it stands there, be it readable or not.

@@ -39,6 +39,8 @@ from wirewitness.outbox.sqlite.survey import Found, survey
 
 
 # How long a full disk is left alone, and a broken one.
+# Between two looks for dead letters that are too old.
+_EXPIRE_SECONDS: Final = 600.0
 _FULL_SECONDS: Final = 0.5
 _BROKEN_SECONDS: Final = 10.0
 _MOST_DEAD_PENDING: Final = 1000
@@ -70,13 +72,16 @@ class Journal:
         place: Where the file is.
         full: Whether a commit is to outlive a loss of power.
         dead_bytes: The most bytes of dead letters.
+        dead_seconds: How long dead letters are kept.
         faults: Where troubles are counted.
     """
 
-    def __init__(self, place: Place, *, full: bool, dead_bytes: int, faults: Faults) -> None:
+    def __init__(self, place: Place, *, full: bool, dead_bytes: int, dead_seconds: float, faults: Faults) -> None:
         self._place = place
         self._full = full
         self._dead_bytes = dead_bytes
+        self._dead_seconds = dead_seconds
+        self._expired_at = float("-inf")
         self._faults = faults
         self.usable: bool = True
         self.forget()
@@ -184,6 +189,7 @@ class Journal:
                     file.close()
                 raise
             self._surveyed = True
+        self._expire_dead(file)
         self.file, self.failing = file, None
         Reserve(file.path).keep()
 
@@ -206,6 +212,7 @@ class Journal:
             file.write(pending.batch())
             pending.written()
             file.trim_dead(self._dead_bytes)
+            self._expire_dead(file)
         except TROUBLES as error:
             self._fail(error)
             self._relieve()
@@ -213,6 +220,12 @@ class Journal:
         else:
             if self.failing:
                 self._use(file)
+
+    def _expire_dead(self, file: SpoolFile) -> None:
+        now = time.monotonic()
+        if now - self._expired_at >= _EXPIRE_SECONDS:
+            self._expired_at = now
+            file.expire_dead(steady_ns() - int(self._dead_seconds * 1e9))
 
     def _vanished(self) -> None:
         # Nothing that was written is kept any more. What memory holds is written into a new file, at another path.

@@ -20,7 +20,7 @@ from wirewitness.outbox.message import Message, Origin
 from wirewitness.outbox.spool import SpoolStats
 from wirewitness.outbox.sqlite import forks
 from wirewitness.outbox.sqlite.committer import Committer, Ticket
-from wirewitness.outbox.sqlite.faults import BUSY, Faults, Foreign, NewerSchema, kind_of
+from wirewitness.outbox.sqlite.faults import BUSY, TROUBLES, Faults, Foreign, NewerSchema, kind_of
 from wirewitness.outbox.sqlite.journal import Journal
 from wirewitness.outbox.sqlite.pending import Buried, Gone, Spilled, Tried
 from wirewitness.outbox.sqlite.place import place_of
@@ -58,6 +58,7 @@ class SqliteSpool:
         degrade: What to do while the disk is full or broken: ``memory`` keeps as much as ``memory_bytes`` allows in
             memory alone, ``refuse`` takes nothing. None for ``memory`` with ``group``, and ``refuse`` with ``sync``.
         adopt_interval: Seconds between two looks for what dead processes have left.
+        dead_letter_days: How long dead letters are kept, in days by this machine's clock.
 
     Raises:
         ConfigurationError:
@@ -78,6 +79,7 @@ class SqliteSpool:
         group_interval: float = 0.005,
         degrade: str | None = None,
         adopt_interval: float = 30.0,
+        dead_letter_days: float = 30.0,
     ) -> None:
         self._path = path
         self._sync = _one_of("durability", durability, _DURABILITIES) == "sync"
@@ -87,10 +89,16 @@ class SqliteSpool:
         self.memory_bytes: int = positive("memory_bytes", memory_bytes)
         self._interval = 0.0 if self._sync else seconds("group_interval", group_interval)
         self._adopt_interval = seconds("adopt_interval", adopt_interval)
-        self._faults = Faults()
+        self._faults = Faults(path)
         self._gated = True
         self._place = place_of(path)
-        self._journal = Journal(self._place, full=self._sync, dead_bytes=self.most_bytes // 8, faults=self._faults)
+        self._journal = Journal(
+            self._place,
+            full=self._sync,
+            dead_bytes=self.most_bytes // 8,
+            dead_seconds=86_400 * seconds("dead_letter_days", dead_letter_days),
+            faults=self._faults,
+        )
         self._empty()
         self._open()
         forks.tell(self)
@@ -154,7 +162,11 @@ class SqliteSpool:
         committer, journal = self._committer, self._journal
         with committer.gate:
             if journal.path is None and journal.usable:
-                self._open()
+                try:
+                    self._begin()
+                except TROUBLES as error:
+                    # In a forked child, which may be another user's: it sends from memory, and tries again later.
+                    self._faults.report(error)
             committer.found += [*journal.found, *committer.adoptions()]
             journal.found = []
 
