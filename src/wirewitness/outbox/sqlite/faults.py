@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from wirewitness._guard import INTERNAL_ERRORS
+from wirewitness.errors import ConfigurationError
 
 
 DISK_FULL: Final = "disk_full"
@@ -61,6 +62,8 @@ def kind_of(error: BaseException) -> str:
     """
     What sort of trouble an error of :data:`TROUBLES` is.
     """
+    if isinstance(error, ConfigurationError):
+        return kind_of(error.__cause__) if isinstance(error.__cause__, OSError) else IO_ERROR
     if isinstance(error, Damaged) or not isinstance(error, (OSError, sqlite3.Error)):
         return CORRUPT
     if isinstance(error, OSError):
@@ -130,6 +133,11 @@ class Faults:
 
 
 def _told(kind: str, error: BaseException) -> tuple[str, str]:
+    if isinstance(error, ConfigurationError):
+        if not isinstance(error.__cause__, OSError):
+            # It names the remedy itself.
+            return "it can't be used", str(error)
+        error = error.__cause__
     if kind == CORRUPT:
         return (
             "a file is damaged and was set aside",
