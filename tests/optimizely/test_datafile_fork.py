@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -89,3 +91,31 @@ def test_a_child_counts_its_own_faults_only(cdn, manage, fetches, faults):
 
     assert in_child(check) == ""
     assert faults("status") == 1
+
+
+@pytest.mark.processes
+def test_a_monkey_patch_that_comes_late_holds_no_greenlet_that_waits_for_the_first_datafile(cdn):
+    pytest.importorskip("gevent")
+    cdn.answer = cdn.hang
+    script = """
+import sys, warnings
+from wirewitness.optimizely import CachedConfigManager
+manager = CachedConfigManager(url=sys.argv[1], timeout=1.0)
+warnings.simplefilter("ignore")
+from gevent import monkey
+monkey.patch_all()
+import gevent
+ticks = []
+def tick():
+    while True:
+        ticks.append(1)
+        gevent.sleep(0.01)
+gevent.spawn(tick)
+gevent.spawn(manager.get_config).join()
+print(len(ticks) > 5, flush=True)
+import os; os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, cdn.url], capture_output=True, text=True, timeout=40, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

@@ -18,7 +18,7 @@ import urllib.request
 import pytest
 
 from wirewitness.errors import ConfigurationError
-from wirewitness.outbox import close_on_sigterm
+from wirewitness.outbox import close_on_sigterm, lifetime
 
 
 pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("unmeasured")]
@@ -600,3 +600,31 @@ def test_the_signal_with_which_celery_ends_a_child_delivers_what_it_accepted(sin
     code, _, err = run(script, f"{sink.url}/v1/events")
     assert (code, err) == (0, "")
     assert numbers(sink) == list(range(10))
+
+
+def test_flush_does_not_wait_for_what_no_other_thread_can_send(sink):
+    # As where HTTP is mocked: the call returns, and leaves no trace. What the dispatcher sends later still counts.
+    script = """
+    import json, requests
+    kept = []
+    outbox = Outbox(kept.append, evidence_timeout=900)
+    fill(outbox, range(3))
+    print(outbox.flush(900).why["in_flight"], flush=True)
+    for event in kept:
+        requests.post(event.url, json.dumps(event.params), timeout=5)
+    print(outbox.flush(900).empty, outbox.ledger.book().count(Outcome.DELIVERED), flush=True)
+    """
+    process = start(script, f"{sink.url}/v1/events")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.splitlines(), err) == (0, ["3", "True 3"], "")
+
+
+def test_a_thread_that_could_send_is_waited_for():
+    go_on = threading.Event()
+    thread = threading.Thread(target=go_on.wait)
+    thread.start()
+    try:
+        assert not lifetime.is_alone()
+    finally:
+        go_on.set()
+        thread.join()

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 
@@ -18,6 +17,7 @@ from optimizely.optimizely_config import OptimizelyConfig
 from optimizely.project_config import ProjectConfig
 
 from wirewitness import fork
+from wirewitness._clock import Deadline
 from wirewitness._guard import fail_open
 from wirewitness.errors import ConfigurationError, shown
 from wirewitness.optimizely.adapt import adapt_dispatcher
@@ -36,6 +36,7 @@ except ImportError:  # pragma: no cover -- the SDK has it from 5.0 on
 __all__ = ["CachedConfigManager", "Fault", "Fetch", "Fetched", "Source"]
 
 MOST_BYTES: Final = 20 << 20
+_LOOK: Final = 0.005
 
 
 class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignore]
@@ -123,7 +124,7 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
         self._held = held = self._supply.begin()
         fresh = self._supply.fresh(held)
         self._waits = not fresh and (wait or held is None)
-        self._first = threading.Event()
+        self._first_is_over = False
         self._refresher = Refresher(self._turn, self._supply.delay(held) if fresh else 0.0)
         _LIVING.add(self)
         self._look_after()
@@ -138,7 +139,10 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
         if time.monotonic() >= self._refresher.overdue:
             self._look_after()
         if self._waits:
-            self._first.wait(self._patience)
+            # By looking, and not by a lock: one that was made before gevent has patched would hold all greenlets.
+            deadline = Deadline(self._patience)
+            while not self._first_is_over and deadline.nap(_LOOK):
+                pass
             self._waits = False
         held = self._held
         return None if held is None else held.datafile.config
@@ -192,6 +196,7 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
         Renew it no more, as ``Optimizely.close()`` asks. What is held is served on, and shown no more.
         """
         self._telemetry.stopped(self)
+        self._first_is_over = True
         self._waits = False
         self._refresher.stop(self._supply.abort)
 
@@ -216,7 +221,7 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
     def _turn(self, asked: bool) -> float:  # noqa: FBT001 -- what Refresher calls
         delay = self._renew(asked)
         # The first turn is over, however it has ended: nobody waits any more.
-        self._first.set()
+        self._first_is_over = True
         return self._patience if delay is None else delay
 
     @fail_open("datafile")
@@ -233,7 +238,7 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
     def _serve(self, held: Held | None) -> None:
         before, self._held = self._held, held
         # Before anybody is told: a listener of the SDK's own asks for the config.
-        self._first.set()
+        self._first_is_over = True
         self._waits = False
         if held is not None and (before is None or before.datafile.digest != held.datafile.digest):
             self._notify(held)
@@ -249,10 +254,6 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
             internal.send_notifications(NotificationTypes.OPTIMIZELY_CONFIG_UPDATE)
 
     def _begin_in_child(self) -> None:
-        # The parent's own may be locked for ever.
-        over, self._first = self._first.is_set(), threading.Event()
-        if over:
-            self._first.set()
         self._telemetry.renew()
         self._refresher.renew()
 

@@ -180,6 +180,13 @@ class DeliveryLoop:
         if message is not None:
             self.done([attempt_of(message, dispatch, settlement, None)])
 
+    def only_awaits(self, number: int) -> bool:
+        """
+        Whether so many attempts have returned and left no trace, and nothing else goes on.
+        """
+        awaited = tuple(self._awaited)
+        return 0 < number == len(awaited) and not any(dispatch.open or dispatch.attempted for dispatch in awaited)
+
     def give_up_waiting(self) -> None:
         """
         Wait for no more evidence: attempts that nobody has seen are settled as such.

@@ -200,3 +200,23 @@ class _Sigterm:
             self._draining = False
         elif self._draining:
             os.kill(os.getpid(), number)
+
+
+# Threads that send nothing of an inner dispatcher's: wirewitness's own, and those of OpenTelemetry's SDK.
+_NOBODY: Final = ("wirewitness-", "Otel")
+# Where greenlets take turns in one thread, another of them may be about to send.
+_COOPERATIVE: Final = ("gevent", "eventlet")
+
+
+def is_alone() -> bool:
+    """
+    Whether no code but wirewitness's can run while the calling thread waits.
+    """
+    asyncio: Any = sys.modules.get("asyncio")
+    if any(name in sys.modules for name in _COOPERATIVE):
+        return False
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 -- the public one raises where none runs
+        return False
+    own = {thread.ident for thread in threading.enumerate() if thread.name.startswith(_NOBODY)}
+    # All threads, also those that C code has started.
+    return set(sys._current_frames()) <= own | {threading.get_ident()}  # noqa: SLF001 -- documented, "for specialized purposes"
