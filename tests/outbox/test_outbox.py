@@ -474,12 +474,12 @@ def test_sixty_four_threads_lose_nothing(make, sink):
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({"overflow": "explode"}, ["overflow='explode'", "drop_oldest"]),
+        ({"overflow": "explode"}, ["overflow=a str of 7 characters", "drop_oldest"]),
         ({"spool": 3}, ["spool=3", "MemorySpool"]),
         ({"workers": 0}, ["threads=0"]),
         ({"evidence_timeout": -1}, ["evidence_timeout=-1"]),
         ({"exit_timeout": float("nan")}, ["exit_timeout=nan"]),
-        ({"on_drop": "no"}, ["on_drop='no'"]),
+        ({"on_drop": "no"}, ["on_drop=a str of 2 characters"]),
         ({"sender": object()}, ["no dispatcher"]),
         ({"sender": 7}, ["no dispatcher"]),
     ],
