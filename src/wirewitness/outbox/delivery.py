@@ -18,7 +18,7 @@ import random
 import threading
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from wirewitness import feedback
@@ -26,18 +26,18 @@ from wirewitness._clock import monotonic, wall_ns
 from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
 from wirewitness._observe import LISTENERS, OnSettle, tell
-from wirewitness.core.exchange import Exchange
-from wirewitness.core.outcome import Outcome, Reason, reason_of_status
+from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.retry import Action, Decision, RetryPolicy, away, decide, pause_asked, says_something
 from wirewitness.core.settlement import Settlement
-from wirewitness.core.verdict import Evidence, Verdict
+from wirewitness.core.verdict import Evidence
 from wirewitness.evidence import EVIDENCE
-from wirewitness.ledger import Ending, Ledger, Stage
+from wirewitness.ledger import Ledger, Stage
 from wirewitness.outbox.backpressure import BackPressure
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady, steady_ns
 from wirewitness.outbox.leases import Leases
 from wirewitness.outbox.message import Form, Message, Origin, origin_of_url
+from wirewitness.outbox.results import OnDrop, attempt_of, by_answer, call_drop_hook, dropped, ending_of
 from wirewitness.outbox.sender import Answer, Attempt, MultiplexingSender, Sender, Unsendable
 from wirewitness.outbox.spool import Spool
 from wirewitness.outbox.wakeup import Wakeup
@@ -45,8 +45,6 @@ from wirewitness.telemetry.metrics import Delivery
 from wirewitness.telemetry.outbox import OutboxTelemetry
 from wirewitness.watch import Watch
 
-
-OnDrop = Callable[[Message, Reason], object]
 
 # However quiet it is, a thread looks after this many seconds: for what dead processes have left.
 _LONGEST_WAIT: Final = 5.0
@@ -60,7 +58,6 @@ _PASSED_OVER: Final = 0.05
 _SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429
 _UNAVAILABLE: Final = 503
-_FIRST_2XX, _FIRST_3XX = 200, 300
 
 
 class DeliveryLoop:
@@ -502,64 +499,3 @@ class DeliveryLoop:
             if self._on_drop is not None:
                 call_drop_hook(self._on_drop, message, Reason.SHUTDOWN)
         return len(given)
-
-
-def by_answer(answer: Answer) -> Settlement:
-    """
-    What a response says that only its sender has seen: how it ended, and nothing of the bytes.
-    """
-    if _FIRST_2XX <= answer.status < _FIRST_3XX:
-        return Settlement(Outcome.DELIVERED, Verdict.UNOBSERVED, Evidence.RESPONSE)
-    return Settlement(
-        Outcome.REJECTED,
-        Verdict.UNOBSERVED,
-        Evidence.RESPONSE,
-        reason_of_status(answer.status),
-        error_type=str(answer.status),
-    )
-
-
-def attempt_of(message: Message, dispatch: Dispatch, settlement: Settlement, answer: Answer | None) -> Attempt:
-    """
-    What a settled record, and the response in its sender's hands, say of an attempt.
-    """
-    exchanges = dispatch.exchanges
-    answered = [exchange for exchange in exchanges if exchange.status is not None]
-    # Not simply the last: a redirect that lost the body was followed by a request that carried nothing.
-    carrying = [exchange for exchange in answered if str(exchange.status) == settlement.error_type]
-    seen: Exchange | None = (carrying or answered or [None])[-1]  # type: ignore[list-item]
-    status, retry_after = (None, None) if seen is None else (seen.status, seen.retry_after)
-    if isinstance(answer, Answer):
-        status, retry_after = answer
-    return Attempt(
-        message,
-        settlement,
-        len(exchanges) or isinstance(answer, Answer),
-        dispatch.duration,
-        steady_ns(),
-        status,
-        retry_after,
-        dispatch,
-    )
-
-
-def ending_of(settlement: Settlement) -> Ending:
-    """
-    What a settlement is counted by.
-    """
-    return (settlement.outcome, settlement.reason, settlement.verdict)
-
-
-def dropped(reason: Reason) -> Settlement:
-    """
-    The settlement of a message that was never attempted.
-    """
-    return Settlement(Outcome.DROPPED, Verdict.UNOBSERVED, Evidence.CALL, reason)
-
-
-@fail_open("hook")
-def call_drop_hook(hook: OnDrop, message: Message, reason: Reason) -> None:
-    """
-    Call a user's hook.
-    """
-    hook(message, reason)

@@ -23,12 +23,13 @@ from wirewitness.ledger import Ledger, Stage
 from wirewitness.outbox import lifetime
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady_ns
-from wirewitness.outbox.delivery import DeliveryLoop, OnDrop, call_drop_hook, dropped, ending_of
+from wirewitness.outbox.delivery import DeliveryLoop
 from wirewitness.outbox.dispatcher import DispatcherSender
 from wirewitness.outbox.intake import message_of, read
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.overflow import Overflow, Spill, SpillingSpool, policy
 from wirewitness.outbox.remains import Remains
+from wirewitness.outbox.results import OnDrop, call_drop_hook, dropped, ending_of
 from wirewitness.outbox.spool import MemorySpool, Spool, check_spool
 from wirewitness.outbox.threads import SenderThreads
 from wirewitness.shapes import method_of
