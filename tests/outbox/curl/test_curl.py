@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from wirewitness import ConfigurationError
+from wirewitness.errors import shown
 from wirewitness.outbox.curl import CurlSender
 
 
