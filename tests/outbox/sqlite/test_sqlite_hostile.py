@@ -183,8 +183,9 @@ def test_no_flipped_bit_raises_out_of_a_start_or_is_sent(folder, seed):
             assert sorted(one.body for one in got) == sorted(message(number, 60).body for number in numbers(got))
             assert set(numbers(got)) <= set(range(COUNT))
             assert len(got) == len(set(numbers(got)))
-            # A flipped due time makes a message wait, and loses none.
-            assert len(got) + spool.stats().later == COUNT or dict(spool.stats().faults)["corrupt"]
+            # A flipped due time makes a message wait, and loses none. One bit damages one message at most, or its page.
+            lost = COUNT - len(got) - spool.stats().later
+            assert lost <= dict(spool.stats().faults)["corrupt"]
             spool.close()
     finally:
         logging.disable(logging.NOTSET)

@@ -94,8 +94,13 @@ class Adoption:
 
     def _copies(self, source: SpoolFile | Wreck) -> Iterator[Found]:
         with contextlib.closing(source) if isinstance(source, SpoolFile) else contextlib.nullcontext():
+            read = 0
             for records in self._read(source.messages()):
+                read += len(records)
                 yield self._copy(records)
+            missing = source.missing(read) if isinstance(source, Wreck) else max(0, source.queued - read)
+            self._faults.count(CORRUPT, missing)
+            self._damaged = self._damaged or missing > 0
             for rows in self._read(source.dead_letters()):
                 ids = self._journal.ids
                 self._journal.adopt(

@@ -132,7 +132,7 @@ class Faults:
         return tuple(sorted(self._counts.items()))
 
 
-def _told(kind: str, error: BaseException) -> tuple[str, str]:
+def _told(kind: str, error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 -- a table, by kind
     if isinstance(error, ConfigurationError):
         if not isinstance(error.__cause__, OSError):
             # It names the remedy itself.

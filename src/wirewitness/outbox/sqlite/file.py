@@ -21,7 +21,7 @@ from wirewitness.outbox.sqlite.faults import Damaged
 from wirewitness.outbox.sqlite.forks import keep_for_ever
 from wirewitness.outbox.sqlite.lock import open_private
 from wirewitness.outbox.sqlite.record import COLUMNS, HEAD_LINE, LINE, Record, Row, record_of
-from wirewitness.outbox.sqlite.schema import prepare
+from wirewitness.outbox.sqlite.schema import count_queued, prepare
 
 
 _CHECKPOINT_BYTES: Final = 16 << 20
@@ -102,7 +102,9 @@ class SpoolFile:
         self._identity = (found.st_dev, found.st_ino)
         self._connection = connect(path, full=full)
         try:
-            self.uid: str = prepare(self._connection)
+            self.uid: str
+            self.queued: int
+            self.uid, self.queued = prepare(self._connection)
             self.tried: Any = self._one("SELECT count(*) FROM attempt") > 0
             self.dead, self.dead_bytes = self._totals("dead")
         except BaseException:
@@ -212,7 +214,9 @@ class SpoolFile:
             insert(connection, "message", batch.rows)
             added = connection.total_changes - before
             insert(connection, "dead", batch.dead)
-            self._delete(batch.gone)
+            queued = self.queued + added - self._delete(batch.gone)
+            if queued != self.queued:
+                count_queued(connection, self.uid, queued)
             delete(connection, "dead", batch.undead)
             insert(connection, "attempt", batch.attempts)
             connection.execute("COMMIT")
@@ -220,16 +224,27 @@ class SpoolFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             raise
+        self.queued = queued
         self._wrote(batch)
         if batch.undead:
             self.dead, self.dead_bytes = self._totals("dead")
         return added
 
-    def _delete(self, ids: Sequence[int]) -> None:
+    def _delete(self, ids: Sequence[int]) -> int:
         keys = sorted(ids)
+        before = self._connection.total_changes
         delete(self._connection, "message", keys)
+        number = self._connection.total_changes - before
         if self.tried:
             delete(self._connection, "attempt", keys)
+        return number
+
+    def recount(self, number: int) -> None:
+        """
+        Begin to count anew, after what is lost was counted.
+        """
+        count_queued(self._connection, self.uid, number)
+        self.queued = number
 
     def _wrote(self, batch: Batch) -> None:
         self.tried = self.tried or bool(batch.attempts)
@@ -263,8 +278,18 @@ class SpoolFile:
         """
         columns = ", ".join(COLUMNS)
         sql = f"INSERT OR REPLACE INTO dead SELECT {columns}, 0, ?, ? FROM message WHERE id = ?"  # noqa: S608 -- our own
-        self._connection.execute(sql, (reason, now_ns, number))
-        self._connection.execute("DELETE FROM message WHERE id = ?", (number,))
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(sql, (reason, now_ns, number))
+            queued = self.queued - connection.execute("DELETE FROM message WHERE id = ?", (number,)).rowcount
+            count_queued(connection, self.uid, queued)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        self.queued = queued
         self.dead, self.dead_bytes = self._totals("dead")
 
     def checkpoint(self, *, now: bool = False) -> None:
@@ -319,6 +344,7 @@ class SpoolFile:
         if messages:
             gone += connection.execute("DELETE FROM message").rowcount
             connection.execute("DELETE FROM attempt")
+            self.recount(0)
         connection.execute("VACUUM")
         self.dead, self.dead_bytes = 0, 0
         return int(gone)

@@ -339,10 +339,13 @@ class Journal:
 
     def _rescue(self, file: SpoolFile) -> None:
         while self._wrecks:
+            read = 0
             for records in self._wrecks[0].messages():
+                read += len(records)
                 found = [record for record in records if self.pending.keeps(record.id)]
                 self._faults.count(CORRUPT, sum([record.message is None for record in found]))
                 file.write(Batch(rows=[row_of(record.message) for record in found if record.message is not None]))
+            self._faults.count(CORRUPT, self._wrecks[0].missing(read))
             for rows in self._wrecks[0].dead_letters():
                 file.write(Batch(dead=rows))
             del self._wrecks[0]

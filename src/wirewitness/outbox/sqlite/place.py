@@ -278,7 +278,7 @@ def remove(path: Path) -> None:
     """
     Remove a file and all that SQLite keeps beside it.
     """
-    for suffix in (*SUFFIXES, "-reserve"):
+    for suffix in (*SUFFIXES, "-reserve", "-first-page"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 

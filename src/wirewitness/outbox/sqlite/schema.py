@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+import zlib
 
 from typing import Final
 
@@ -30,7 +31,7 @@ _COLUMNS: Final = """
 """
 
 _CREATE: Final = (
-    "CREATE TABLE spool (uid TEXT NOT NULL, version INTEGER NOT NULL)",
+    "CREATE TABLE spool (uid TEXT NOT NULL, version INTEGER NOT NULL, queued INTEGER NOT NULL, crc INTEGER NOT NULL)",
     f"CREATE TABLE message (id INTEGER PRIMARY KEY, {_COLUMNS})",
     "CREATE UNIQUE INDEX message_origin ON message (origin) WHERE origin IS NOT NULL",
     "CREATE TABLE attempt (id INTEGER PRIMARY KEY, attempts INTEGER NOT NULL, due REAL NOT NULL)",
@@ -41,12 +42,12 @@ _CREATE: Final = (
 _TABLES: Final = frozenset({"spool", "message", "attempt", "dead"})
 
 
-def prepare(connection: sqlite3.Connection) -> str:
+def prepare(connection: sqlite3.Connection) -> tuple[str, int]:
     """
     See that a file has the tables, and make them where it's new.
 
     Returns:
-        The file's unique id.
+        The file's unique id, and how many messages its last transaction left in it.
 
     Raises:
         NewerSchema: If a later version wrote it.
@@ -68,7 +69,7 @@ def _number(connection: sqlite3.Connection, pragma: str) -> int:
     return int(value)
 
 
-def _check(connection: sqlite3.Connection, version: int, application: int, tables: set[str]) -> str:
+def _check(connection: sqlite3.Connection, version: int, application: int, tables: set[str]) -> tuple[str, int]:
     if "spool" not in tables:
         raise Damaged
     rows = connection.execute("SELECT uid, version FROM spool").fetchall()
@@ -77,20 +78,51 @@ def _check(connection: sqlite3.Connection, version: int, application: int, table
         raise Damaged
     if version > VERSION:
         raise NewerSchema(version)
-    # Each word of it: a table with other columns, a trigger or a view would lose or change messages without an error.
-    written = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
-    if written != set(_CREATE):
+    if not is_whole(connection):
         raise Damaged
-    return str(rows[0][0])
+    return str(rows[0][0]), queued_in(connection)
 
 
-def _create(connection: sqlite3.Connection) -> str:
+def is_whole(connection: sqlite3.Connection) -> bool:
+    """
+    Whether a file's tables are in each word what they should be.
+
+    With other columns, a trigger or a view, messages would be lost or changed without an error.
+    """
+    return {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")} == set(_CREATE)
+
+
+def _create(connection: sqlite3.Connection) -> tuple[str, int]:
     uid = uuid.uuid4().hex
     connection.execute("BEGIN IMMEDIATE")
     for statement in _CREATE:
         connection.execute(statement)
-    connection.execute("INSERT INTO spool VALUES (?, ?)", (uid, VERSION))
+    connection.execute("INSERT INTO spool VALUES (?, ?, 0, ?)", (uid, VERSION, _crc(uid, 0)))
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
-    return uid
+    return uid, 0
+
+
+def queued_in(connection: sqlite3.Connection) -> int:
+    """
+    How many messages the last transaction left in a file, by its own count: what is found beside that tells what is lost.
+
+    Raises:
+        sqlite3.DatabaseError: If that is damaged itself.
+    """
+    uid, queued, crc = connection.execute("SELECT uid, queued, crc FROM spool").fetchone()
+    if crc != _crc(uid, queued):
+        raise Damaged
+    return int(queued)
+
+
+def count_queued(connection: sqlite3.Connection, uid: str, queued: int) -> None:
+    """
+    Write down how many messages there are, in the transaction that makes it so.
+    """
+    connection.execute("UPDATE spool SET queued = ?, crc = ?", (queued, _crc(uid, queued)))
+
+
+def _crc(uid: str, queued: int) -> int:
+    return zlib.crc32(f"{uid} {queued}".encode())

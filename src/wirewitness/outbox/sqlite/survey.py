@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
 def survey(file: SpoolFile, faults: Faults) -> list[Found]:
     """
-    Count what's in a file, and bury what is damaged.
+    Count what's in a file, bury what is damaged, and count what is missing.
 
     Raises:
         sqlite3.DatabaseError: If it can't be read.
@@ -40,9 +40,13 @@ def survey(file: SpoolFile, faults: Faults) -> list[Found]:
     file.tidy()
     found = [found_in(_sound(file, records, faults)) for records in file.messages()]
     found = [some for some in found if some.number]
+    number = sum(some.number for some in found)
+    if number != file.queued:
+        faults.count(CORRUPT, max(0, file.queued - number))
+        file.recount(number)
     if not found:
         return []
-    return [Found(found[0].first, found[-1].last, sum(some.number for some in found), sum(some.size for some in found))]
+    return [Found(found[0].first, found[-1].last, number, sum(some.size for some in found))]
 
 
 def _sound(file: SpoolFile, records: Sequence[Record], faults: Faults) -> list[Record]:
