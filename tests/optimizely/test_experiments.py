@@ -9,13 +9,20 @@ import html.parser
 import logging
 import threading
 
+from unittest import mock
+
 import pytest
 
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from optimizely.optimizely import Optimizely
 
 from wirewitness import ConfigurationError
 from wirewitness.optimizely import Experiment, current_visitor, experiment, feature, visitor
-from wirewitness.telemetry.experiments import Slip
+from wirewitness.telemetry.datafile import DatafileTelemetry, Fault, Gauges, Source
+from wirewitness.telemetry.decisions import decisions_on
+from wirewitness.telemetry.events import totals_of
+from wirewitness.telemetry.experiments import ExperimentTelemetry, Slip
 
 
 class Dispatcher:
@@ -422,3 +429,30 @@ def test_variations_without_end_are_counted_as_others(seen):
         experiments._variations = before
     points = seen.points("wirewitness.experiment.served", experiment="endless")
     assert {point.attributes["variation"] for point in points} == {"_OTHER", *(f"variation {n}" for n in range(3))}
+
+
+def test_each_meter_provider_sees_only_the_experiments_datafiles_and_events_that_were_given_to_it():
+    readers = InMemoryMetricReader(), InMemoryMetricReader()
+    providers = [MeterProvider([reader]) for reader in readers]
+    for name, provider in zip(("of the first", "of the second"), providers, strict=True):
+        ExperimentTelemetry(name, provider).slipped(Slip.NO_VALUE)
+        totals_of(name, provider)
+        decisions_on(provider).count("flag", name, "on", "", "default")
+        datafile = mock.Mock(gauges=lambda: Gauges(0.0, 1.0, Source.NONE))
+        datafile.name = name
+        DatafileTelemetry(datafile, meter_provider=provider).fault(Fault.TIMEOUT, None, Source.NONE)
+    found = [
+        {
+            str(value)
+            for resource in reader.get_metrics_data().resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            for point in metric.data.data_points
+            for value in point.attributes.values()
+            if str(value).startswith("of the")
+        }
+        for reader in readers
+    ]
+    for provider in providers:
+        provider.shutdown()
+    assert found == [{"of the first"}, {"of the second"}]

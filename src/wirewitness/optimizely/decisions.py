@@ -15,6 +15,7 @@ from optimizely.helpers.enums import NotificationTypes
 from wirewitness._guard import fail_open
 from wirewitness.optimizely.patches import Patches
 from wirewitness.telemetry.decisions import Decision
+from wirewitness.telemetry.tally import Tally
 
 
 _MOST_KEPT: Final = 4096
@@ -41,11 +42,13 @@ class DecisionListener:
 
     Args:
         client: An Optimizely client.
+        counted: Where its decisions are counted.
         patches: What is put into place.
     """
 
-    def __init__(self, client: Any, patches: Patches) -> None:
+    def __init__(self, client: Any, counted: Tally, patches: Patches) -> None:
         self._client = client
+        self._counted = counted
         self._kept: dict[_Made | tuple[Any, ...], Decision] = {}
         self._declared = False
         centre = client.notification_center
@@ -85,7 +88,7 @@ class DecisionListener:
 
     def _of(self, kind: str, flag: str | None, variation: str | None, rule: str | None, source: str | None) -> Decision:
         reason = self._reason(flag, variation, rule) if source is None else _REASONS.get(source, "unknown")
-        return Decision.of(kind, flag or "", variation or "", rule or "", reason)
+        return Decision.of(kind, flag or "", variation or "", rule or "", reason, self._counted)
 
     def _reason(self, flag: str | None, variation: str | None, rule: str | None) -> str:
         if variation is None:

@@ -20,7 +20,7 @@ from wirewitness.optimizely.odp import OdpWatch
 from wirewitness.optimizely.patches import Patches, Shared
 from wirewitness.optimizely.processor import COUNTED, ProcessorWatch
 from wirewitness.outbox import Outbox
-from wirewitness.telemetry.decisions import show_decisions
+from wirewitness.telemetry.decisions import decisions_on
 from wirewitness.telemetry.events import totals_of
 
 
@@ -174,8 +174,8 @@ class _Instrumented(Patches):
 
     @fail_open("optimizely")
     def _watch_decisions(self, client: Any) -> None:
-        show_decisions(self._provider)
-        Shared.on(client.notification_center, lambda _, patches: DecisionListener(client, patches), self)
+        counted = decisions_on(self._provider)
+        Shared.on(client.notification_center, lambda _, patches: DecisionListener(client, counted, patches), self)
 
 
 def _dispatchers(client: Any, processor: Any) -> tuple[Any, Any]:

@@ -147,12 +147,13 @@ class Measured(Protocol):
 
 class _Datafiles:
     """
-    The cached datafiles of this process that still live and haven't been stopped.
+    The cached datafiles on one meter provider that still live and haven't been stopped.
     """
 
     def __init__(self) -> None:
         self._living: weakref.WeakSet[Measured] = weakref.WeakSet()
         self.renew()
+        _DATAFILES.append(self)
 
     def renew(self) -> None:
         self._lock = threading.RLock()
@@ -187,10 +188,15 @@ class _Datafiles:
                 yield Observation(number, {"datafile": name, "source": source.value})
 
 
-_DATAFILES: Final = _Datafiles()
-_FAULTS: Final = Tally("datafile", "reason")
+_DATAFILES: Final[list[_Datafiles]] = []
 
-fork.register(fork.Stage.TELEMETRY, in_child=_DATAFILES.renew)
+
+def _renew_in_child() -> None:
+    for datafiles in _DATAFILES:
+        datafiles.renew()
+
+
+fork.register(fork.Stage.TELEMETRY, in_child=_renew_in_child)
 
 
 class _Instruments:
@@ -200,7 +206,9 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
-        seen, prefix = _DATAFILES.observe, f"{SCOPE}.datafile"
+        self.datafiles = _Datafiles()
+        self.faults = Tally("datafile", "reason")
+        seen, prefix = self.datafiles.observe, f"{SCOPE}.datafile"
         self.duration = meter.create_histogram(
             f"{prefix}.fetch.duration",
             "s",
@@ -217,9 +225,9 @@ class _Instruments:
             "The revision that is served",
         )
         meter.create_observable_up_down_counter(
-            f"{prefix}.source", [_DATAFILES.sources], "{datafile}", "Datafiles served from there"
+            f"{prefix}.source", [self.datafiles.sources], "{datafile}", "Datafiles served from there"
         )
-        meter.create_observable_counter(f"{prefix}.faults", [_FAULTS.observe], "{fault}", "What went wrong")
+        meter.create_observable_counter(f"{prefix}.faults", [self.faults.observe], "{fault}", "What went wrong")
 
 
 @functools.cache
@@ -255,20 +263,20 @@ class DatafileTelemetry:
     ) -> None:
         self._name = datafile.name
         self._tracer = trace.get_tracer(SCOPE, __version__, tracer_provider, SCHEMA_URL)
-        self._duration = _instruments(meter_provider).duration
+        self._instruments = _instruments(meter_provider)
+        self._duration = self._instruments.duration
         self._error = Bounded()
         self.renew()
         for fault in Fault:
             if fault is not Fault.NONE:
-                _FAULTS.declare(self._name, fault.value)
-        _DATAFILES.add(datafile)
+                self._instruments.faults.declare(self._name, fault.value)
+        self._instruments.datafiles.add(datafile)
 
-    @staticmethod
-    def stopped(datafile: Measured) -> None:
+    def stopped(self, datafile: Measured) -> None:
         """
         It's renewed no more: its age is nobody's trouble.
         """
-        _DATAFILES.discard(datafile)
+        self._instruments.datafiles.discard(datafile)
 
     def renew(self) -> None:
         """
@@ -317,7 +325,7 @@ class DatafileTelemetry:
         """
         Count what went wrong, and write a line of each kind once in ten minutes.
         """
-        _FAULTS.count(self._name, fault.value)
+        self._instruments.faults.count(self._name, fault.value)
         suppressed = self._lines[fault].take()
         if suppressed is not None:
             fields = {"reason": fault.value, "error_type": error_type, "serving": source.value}

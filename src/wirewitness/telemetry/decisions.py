@@ -18,7 +18,6 @@ from wirewitness.telemetry.tally import Tally
 
 
 LABELS: Final = ("type", "flag", "variation", "rule", "reason")
-_DECISIONS: Final = Tally(*LABELS)
 _known: Final = Bounded(most=2000)
 
 
@@ -29,17 +28,18 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
+        self.made = Tally(*LABELS)
         meter.create_observable_counter(
-            f"{SCOPE}.decisions", [_DECISIONS.observe], "{decision}", "Decisions that the SDK has made"
+            f"{SCOPE}.decisions", [self.made.observe], "{decision}", "Decisions that the SDK has made"
         )
 
 
 @functools.cache
-def show_decisions(meter_provider: MeterProvider | None = None) -> _Instruments:
+def decisions_on(meter_provider: MeterProvider | None = None) -> Tally:
     """
-    Have decisions counted on a provider, None for the global one.
+    The count of the decisions that a provider shows, None for the global one.
     """
-    return _Instruments(meter_provider)
+    return _Instruments(meter_provider).made
 
 
 class Decision(NamedTuple):
@@ -49,13 +49,17 @@ class Decision(NamedTuple):
     Attributes:
         labels: The counter's label values, bounded.
         attributes: The span event's.
+        counted: Where it's counted.
     """
 
     labels: tuple[str, ...]
     attributes: dict[str, AttributeValue]
+    counted: Tally
 
     @classmethod
-    def of(cls, kind: str, flag: str, variation: str, rule: str, reason: str) -> Decision:
+    def of(  # noqa: PLR0913, PLR0917 -- the labels of one counter
+        cls, kind: str, flag: str, variation: str, rule: str, reason: str, counted: Tally
+    ) -> Decision:
         """
         A decision by OpenTelemetry's semantic conventions, "Semantic conventions for feature flags in events".
 
@@ -65,6 +69,7 @@ class Decision(NamedTuple):
             variation: The variation's key; empty where there's none.
             rule: The rule's key; empty where none applies.
             reason: A value of ``feature_flag.result.reason``.
+            counted: Where it's counted: what :func:`decisions_on` returns.
         """
         labels = (kind, flag, variation, rule, reason)
         if _known("\0".join(labels)) == OTHER:
@@ -76,19 +81,19 @@ class Decision(NamedTuple):
         }
         optional = {"feature_flag.result.variant": variation, f"{SCOPE}.rule": rule}
         attributes.update({name: value for name, value in optional.items() if value})
-        return cls(labels, attributes)
+        return cls(labels, attributes, counted)
 
     def declare(self) -> None:
         """
         Have it counted from zero.
         """
-        _DECISIONS.declare(*self.labels)
+        self.counted.declare(*self.labels)
 
     def made(self) -> None:
         """
         Count it, and put it on the current span.
         """
-        _DECISIONS.count(*self.labels)
+        self.counted.count(*self.labels)
         span = trace.get_current_span()
         if span.is_recording():
             span.add_event("feature_flag.evaluation", self.attributes)

@@ -104,7 +104,7 @@ class EventTotals:
         self.ended: dict[Ended, int] = dict.fromkeys(Ended, 0)
 
 
-_TOTALS: Final[dict[str, EventTotals]] = {}
+_TOTALS: Final[dict[tuple[str, MeterProvider | None], EventTotals]] = {}
 _names: Final = Bounded()
 
 
@@ -118,11 +118,12 @@ def totals_of(name: str, meter_provider: MeterProvider | None = None) -> EventTo
     """
     _instruments(meter_provider)
     shown = name if _names(name) != OTHER else OTHER
-    return _TOTALS.setdefault(shown, EventTotals())
+    return _TOTALS.setdefault((shown, meter_provider), EventTotals())
 
 
-def _counted() -> Books:
-    return {name: totals.counted() for name, totals in list(_TOTALS.items())}
+def _counted(meter_provider: MeterProvider | None) -> Books:
+    shown = [(name, totals) for (name, shown_by), totals in list(_TOTALS.items()) if shown_by is meter_provider]
+    return {name: totals.counted() for name, totals in shown}
 
 
 class _Instruments:
@@ -132,7 +133,7 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
-        at = OneInstant(_counted)
+        at = OneInstant(lambda: _counted(meter_provider))
         meter.create_observable_counter(
             f"{SCOPE}.events.accepted",
             [at.of(_accepted)],

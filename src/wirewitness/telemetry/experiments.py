@@ -47,8 +47,6 @@ class Slip(enum.StrEnum):
     """The SDK has no such variable, or one of another type: the default was returned."""
 
 
-_SERVED: Final = Tally("experiment", "variation", "chosen")
-_SLIPS: Final = Tally("experiment", "reason")
 _experiments: Final = Bounded()
 _variations: Final = Bounded(most=1000)
 _LINES: Final = RateLimit(most=10, seconds=60.0)
@@ -61,11 +59,13 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
+        self.counts = Tally("experiment", "variation", "chosen")
+        self.slips = Tally("experiment", "reason")
         meter.create_observable_counter(
-            f"{SCOPE}.experiment.served", [_SERVED.observe], "{visit}", "Variations that were served"
+            f"{SCOPE}.experiment.served", [self.counts.observe], "{visit}", "Variations that were served"
         )
         meter.create_observable_counter(
-            f"{SCOPE}.experiment.faults", [_SLIPS.observe], "{fault}", "Visits that didn't get what was asked for"
+            f"{SCOPE}.experiment.faults", [self.slips.observe], "{fault}", "Visits that didn't get what was asked for"
         )
 
 
@@ -86,16 +86,16 @@ class ExperimentTelemetry:
     def __init__(self, key: str, meter_provider: MeterProvider | None = None) -> None:
         self._key = _experiments(key)
         self._named = key
-        _instruments(meter_provider)
+        self._counted = _instruments(meter_provider)
         for slip in Slip:
-            _SLIPS.declare(self._key, slip.value)
+            self._counted.slips.declare(self._key, slip.value)
 
     def declare(self, variation: str) -> None:
         """
         Have a variation counted from zero.
         """
         for chosen in Chosen:
-            _SERVED.declare(self._key, self._bounded(variation), chosen.value)
+            self._counted.counts.declare(self._key, self._bounded(variation), chosen.value)
 
     @fail_open("telemetry")
     def served(self, variation: str, chosen: Chosen) -> None:
@@ -103,7 +103,7 @@ class ExperimentTelemetry:
         Count what was served, and put it on the current span.
         """
         shown = self._bounded(variation)
-        _SERVED.count(self._key, shown, chosen.value)
+        self._counted.counts.count(self._key, shown, chosen.value)
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attribute(f"{SCOPE}.experiment.{self._key}", variation)
@@ -117,7 +117,7 @@ class ExperimentTelemetry:
         """
         Count what went wrong, and write a line now and then.
         """
-        _SLIPS.count(self._key, slip.value)
+        self._counted.slips.count(self._key, slip.value)
         write = writer_at(30)
         suppressed = None if write is None else _LINES.take()
         if write is not None and suppressed is not None:
