@@ -170,6 +170,7 @@ def assert_nothing_grows(kind, url, tmp_path, *, warm, calls):
     assert threads <= MOST_MORE
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", [Witnessed, Queued, QueuedOnDisk])
 def test_nothing_grows_with_the_number_of_calls(endpoint, tmp_path, kind):
     assert_nothing_grows(kind, endpoint.url, tmp_path, warm=150, calls=500)

@@ -66,6 +66,7 @@ def loaded_by(program):
     return {name.partition(".")[0] for name in done.stdout.split()}, set(done.stdout.split())
 
 
+@pytest.mark.processes
 def test_the_base_install_imports_no_extra():
     packages, _ = loaded_by(
         "import wirewitness, wirewitness.testing; [getattr(wirewitness, name) for name in wirewitness.__all__]"
@@ -74,6 +75,7 @@ def test_the_base_install_imports_no_extra():
     assert not {"click", "h11", "optimizely", "prometheus_client", "pycurl"} & packages
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("unmeasured")
 def test_importing_wirewitness_loads_nothing_that_an_application_may_not_use():
     packages, _ = loaded_by("import wirewitness")
@@ -83,6 +85,7 @@ def test_importing_wirewitness_loads_nothing_that_an_application_may_not_use():
     )
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("unmeasured")
 def test_a_witness_and_an_outbox_load_no_set_up_and_no_sender():
     packages, modules = loaded_by("from wirewitness import Outbox, witness")

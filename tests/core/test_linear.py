@@ -71,6 +71,7 @@ def too_fast(cases):
     return [case for case in cases if grows_too_fast(*case) and grows_too_fast(*case)]
 
 
+@pytest.mark.processes
 def test_what_a_comparison_costs_grows_as_the_body_does():
     chance = random.Random(7)
     assert too_fast([(chance.choice(list(WAYS)), *case) for case in chance.sample(ALL, 40)]) == []

@@ -94,6 +94,7 @@ def test_the_fallback_is_served_where_there_was_never_a_good_one(bad, cdn, clien
     assert one.config_manager.source is Source.FALLBACK
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("slow", ["hang", "drip", "drip_without_length", "drip_head"])
 def test_a_server_that_takes_for_ever_is_given_up(slow, cdn, manage, datafile, fetches):
     cdn.answer = getattr(cdn, slow)

@@ -232,6 +232,7 @@ def test_what_is_refused_in_an_outage_is_not_given_up_when_the_server_is_back(ma
     assert outbox.ledger.book().count(Outcome.DELIVERED) == 2
 
 
+@pytest.mark.processes
 def test_messages_of_two_spools_with_the_same_ids_are_different_ones(make, endpoint):
     server = endpoint(lambda _: (500, {}))
     outbox = make(

@@ -114,6 +114,7 @@ def nothing_comes(server, connection):
     server.over.wait(PATIENCE)
 
 
+@pytest.mark.processes
 @both
 @pytest.mark.parametrize("how", [head_drips, interim_answers_drip, nothing_comes])
 def test_an_attempt_ends_when_its_time_is_over_however_often_a_byte_comes(make, sender, how):
@@ -204,6 +205,7 @@ def tls(authority):
     return context
 
 
+@pytest.mark.processes
 @both
 def test_a_dripping_answer_through_tls_ends_with_the_attempt(make, sender, tls, trusted):
     with RawServer(lambda connection, _: head_drips(server, connection), tls=tls) as server:

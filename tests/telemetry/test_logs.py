@@ -200,6 +200,7 @@ async def _in_a_loop(call):
     call()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("in_loop", [False, True])
 @pytest.mark.parametrize("to_stdlib", [False, True], ids=["own", "stdlib"])
 @pytest.mark.parametrize(

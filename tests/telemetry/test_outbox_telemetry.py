@@ -156,6 +156,7 @@ def test_the_gauges_are_there_from_construction(make, seen):
 GAUGES = ("size", "capacity", "utilization", "oldest.age", "circuit.state")
 
 
+@pytest.mark.processes
 def test_the_gauges_tell_of_an_endpoint_that_is_down(make, seen, unused_port):
     outbox = make(retry=PATIENT, breakers=Breakers(failures=2, cooldown=30.0))
     for number in range(5):
@@ -168,6 +169,7 @@ def test_the_gauges_tell_of_an_endpoint_that_is_down(make, seen, unused_port):
     assert points("wirewitness.ledger.pending", **{"dispatcher.name": "queue", "stage": "queued"})[0].value == 5
 
 
+@pytest.mark.processes
 def test_the_gauges_tell_of_an_outbox_that_is_full(make, seen):
     sender = Stuck()
     outbox = make(sender, spool=MemorySpool(most=3))
@@ -309,6 +311,7 @@ def test_two_outboxes_of_one_name_add_up(make, seen):
         sender.release.set()
 
 
+@pytest.mark.processes
 @forks
 @may_warn_of_threads
 def test_a_forked_child_shows_nothing_of_the_parents(make, seen):
@@ -368,6 +371,7 @@ def test_a_forked_child_writes_its_lines_even_where_the_parent_s_lock_was_held(m
         holder.join()
 
 
+@pytest.mark.processes
 def test_what_an_earlier_process_accepted_has_a_delivery_without_an_acceptance_or_a_wait(make, seen, sink, tmp_path):
     sender = Stuck()
     stopped = make(sender, name="stopped", spool=SqliteSpool(tmp_path / "spool.db"))

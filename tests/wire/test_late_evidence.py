@@ -136,6 +136,7 @@ def test_a_threaded_retry_after_a_503_is_delivered_with_both_exchanges(sink, thr
     assert_delivered(sink, dispatch)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("status", [301, 302, 303])
 def test_a_redirect_that_another_thread_follows_without_the_payload_is_found_out(sink, threaded, status):
     inner = threaded()

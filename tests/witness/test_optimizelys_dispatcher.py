@@ -52,6 +52,7 @@ def test_optimizelys_dispatcher_sends_a_get_again(optimizely, sink):
     assert [exchange.status for exchange in dispatches[0].exchanges] == [503, 204]
 
 
+@pytest.mark.processes
 def test_optimizelys_dispatcher_swallows_a_refused_connection_that_is_failed(optimizely, refusing, caplog):
     with capture() as dispatches:
         assert optimizely.dispatch_event(Event(refusing, PARAMS, "POST", {})) is None

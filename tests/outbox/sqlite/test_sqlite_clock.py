@@ -48,6 +48,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("ending", ["close", "kill"])
 @pytest.mark.parametrize("set_right", [True, False])
 @pytest.mark.parametrize("shift", [-56 * YEAR, -2 * 86_400.0, 2 * 86_400.0, 14 * YEAR])
