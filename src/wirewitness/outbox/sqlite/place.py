@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.outbox.sqlite.file import SUFFIXES
 from wirewitness.outbox.sqlite.lock import FileLock, holder_of, open_private
 
@@ -193,7 +193,7 @@ def place_of(given: Any) -> Place:
     except TypeError:
         text = None
     if not isinstance(text, str) or not text or "\0" in text or text == ":memory:":
-        msg = f"path={given!r}: must be the path of a file or a folder; for memory alone there's MemorySpool"
+        msg = f"path={shown(given)}: must be the path of a file or a folder; for memory alone there's MemorySpool"
         raise ConfigurationError(msg)
     path = Path(text)
     seps = tuple(sep for sep in (os.sep, os.altsep) if sep)

@@ -14,7 +14,7 @@ from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness.core.limits import positive, seconds
 from wirewitness.core.outcome import Reason
-from wirewitness.errors import ConfigurationError
+from wirewitness.errors import ConfigurationError, shown
 from wirewitness.outbox.clock import steady, steady_ns
 from wirewitness.outbox.message import Message, Origin
 from wirewitness.outbox.spool import SpoolStats
@@ -405,6 +405,6 @@ class SqliteSpool:
 
 def _one_of(name: str, given: Any, known: tuple[str, ...]) -> str:
     if given not in known:
-        msg = f"{name}={given!r}: must be one of {', '.join(known)}"
+        msg = f"{name}={shown(given)}: must be one of {', '.join(known)}"
         raise ConfigurationError(msg)
     return str(given)
