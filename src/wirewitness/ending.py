@@ -99,9 +99,9 @@ def _watch_anew(*_: object) -> None:
     for library in ("multiprocessing", "billiard"):
         process: Any = sys.modules.get(f"{library}.process")
         util: Any = sys.modules.get(f"{library}.util")
-        current: Any = None if process is None or util is None else process.current_process()
-        if current is None:
+        if process is None or util is None:
             continue
+        current: Any = process.current_process()
         if type(current).__name__ != "_MainProcess":
             util.Finalize(None, _drain, exitpriority=_FIRST_OF_ALL)
             util.Finalize(None, _finish, exitpriority=_LAST_OF_ALL)
