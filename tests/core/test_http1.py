@@ -265,6 +265,7 @@ def test_no_content_is_complete_that_h11_refuses_or_reads_otherwise(sent):
     agrees_with_h11(sent)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_no_content_is_complete_that_h11_refuses_in_every_request_of_two_framing_words():
     fields = [b"".join(words) for words in itertools.product(NAMES, BETWEEN[:5], VALUES, ENDS[2:6])]

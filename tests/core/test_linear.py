@@ -77,6 +77,7 @@ def test_what_a_comparison_costs_grows_as_the_body_does():
     assert too_fast([(chance.choice(list(WAYS)), *case) for case in chance.sample(ALL, 40)]) == []
 
 
+@pytest.mark.soak
 @pytest.mark.slow("all kinds of bodies")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("way", WAYS)

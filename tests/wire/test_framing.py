@@ -136,6 +136,7 @@ def test_no_request_that_h11_refuses_or_reads_otherwise_is_identical():
     assert of_some_use(judged(3000, seed=1), 3000)
 
 
+@pytest.mark.soak
 @pytest.mark.slow("300,000 requests")
 @pytest.mark.timeout(900)
 def test_none_of_very_many_requests_that_h11_refuses_or_reads_otherwise_is_identical():
