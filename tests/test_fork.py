@@ -150,7 +150,10 @@ def test_a_worker_forked_natively_delivers_its_own_and_nothing_of_the_masters(si
             for number in range(20):
                 box("POST", url, {"by": worker, "n": number})
             remains, book = box.flush(20), box.ledger.book()
-            os._exit(0 if (accepted, remains.empty, book.accepted, book.open) == (0, True, 20, 0) else 1)
+            right = (accepted, remains.empty, book.accepted, book.open) == (0, True, 20, 0)
+            if not right:
+                print(worker, accepted, remains, book, box.spool.stats(), flush=True)
+            os._exit(0 if right else 1)
         children.append(child)
     print([os.waitpid(child, 0)[1] for child in children] == [0, 0])
     box("POST", url, {"by": "master"})
