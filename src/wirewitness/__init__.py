@@ -2,11 +2,11 @@
 Wrap any event dispatcher and know, from the bytes on the socket, what it really did.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 # Now, and not at the first use: what ends the process calls last what was registered first.
 from wirewitness import ending as _ending  # noqa: F401
+from wirewitness._lazy import lazy_names
 from wirewitness._version import __version__
 
 
@@ -81,20 +81,13 @@ _HOMES = {
     "WireWitnessError": "errors",
     "configure_telemetry": "telemetry.setup",
     "ledger_of": "_witness",
-    "process_ledger": "ledger",
+    "process_ledger": "ledger:PROCESS",
     "witness": "_witness",
 }
 """By name, the module that is loaded when the name is used: an application loads requests, sqlite3 or the SDK only if it uses them."""
 
 if not TYPE_CHECKING:  # Type checkers would take any name for one of this module's.
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            message = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(message)
-        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), "PROCESS" if name == "process_ledger" else name)
-        globals()[name] = found
-        return found
+    __getattr__ = lazy_names(__name__, _HOMES)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

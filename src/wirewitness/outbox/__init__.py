@@ -2,9 +2,9 @@
 The production dispatcher: never blocks, queues, retries by what the wire says, and survives.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from wirewitness._lazy import lazy_names
 from wirewitness.core.retry import RetryPolicy
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.dispatcher import DispatcherSender
@@ -56,10 +56,4 @@ _HOMES = {"CurlSender": "curl", "HttpSender": "senders", "SqliteSpool": "sqlite"
 """By name, the module that is loaded when the name is used: these load requests, certificates and sqlite3."""
 
 if not TYPE_CHECKING:  # Type checkers would take any name for one of this module's.
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            message = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(message)
-        globals()[name] = found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        return found
+    __getattr__ = lazy_names(__name__, _HOMES)
