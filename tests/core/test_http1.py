@@ -266,7 +266,7 @@ def test_no_content_is_complete_that_h11_refuses_or_reads_otherwise(sent):
 
 
 @pytest.mark.soak
-@pytest.mark.slow
+@pytest.mark.slow("160,000 requests")
 def test_no_content_is_complete_that_h11_refuses_in_every_request_of_two_framing_words():
     fields = [b"".join(words) for words in itertools.product(NAMES, BETWEEN[:5], VALUES, ENDS[2:6])]
     random.Random(1).shuffle(fields)

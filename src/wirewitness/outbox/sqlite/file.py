@@ -149,32 +149,9 @@ class SpoolFile:
 
     def read(self, first: int, last: int, most: int = READ_ROWS) -> list[Record]:
         """
-        Read messages in their order.
-
-        All come as one text: a row by itself would be a step by itself, after which this thread gets in line for the
-        interpreter again.
-
-        Args:
-            first: The least id.
-            last: The greatest id.
-            most: How many at most.
+        Read messages in their order: see :func:`read_messages`.
         """
-        rows = ids_of(self._connection, first, last, most)
-        if not rows:
-            return []
-        if len(rows) == 1:
-            # Not by hexadecimal digits, which take ten times as long for a body of megabytes.
-            sql = (
-                f"SELECT {HEAD_LINE}, coalesce(CAST(m.body AS BLOB), x'') FROM message m "  # noqa: S608 -- our own
-                "LEFT JOIN attempt a ON a.id = m.id WHERE m.id = ?"
-            )
-            return [record_of(line, body) for line, body in self._connection.execute(sql, rows)]
-        sql = (
-            f"SELECT group_concat(line, char(10)) FROM (SELECT {LINE} AS line FROM message m "  # noqa: S608 -- our own
-            "LEFT JOIN attempt a ON a.id = m.id WHERE m.id BETWEEN ? AND ? ORDER BY m.id LIMIT ?)"
-        )
-        text = self._one(sql, rows[0], rows[-1], len(rows))
-        return sorted([record_of(line) for line in text.split("\n")], key=_id) if text else []
+        return read_messages(self._connection, "attempt", first, last, most)
 
     def messages(self) -> Iterator[list[Record]]:
         """
@@ -207,9 +184,7 @@ class SpoolFile:
         Returns:
             How many of its messages weren't there yet.
         """
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction() as connection:
             before = connection.total_changes
             insert(connection, "message", batch.rows)
             added = connection.total_changes - before
@@ -219,16 +194,23 @@ class SpoolFile:
                 count_queued(connection, self.uid, queued)
             delete(connection, "dead", batch.undead)
             insert(connection, "attempt", batch.attempts)
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
         self.queued = queued
         self._wrote(batch)
         if batch.undead:
             self.dead, self.dead_bytes = self._totals("dead")
         return added
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
 
     def _delete(self, ids: Sequence[int]) -> int:
         keys = sorted(ids)
@@ -278,17 +260,10 @@ class SpoolFile:
         """
         columns = ", ".join(COLUMNS)
         sql = f"INSERT OR REPLACE INTO dead SELECT {columns}, 0, ?, ? FROM message WHERE id = ?"  # noqa: S608 -- our own
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction() as connection:
             connection.execute(sql, (reason, now_ns, number))
             queued = self.queued - connection.execute("DELETE FROM message WHERE id = ?", (number,)).rowcount
             count_queued(connection, self.uid, queued)
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
         self.queued = queued
         self.dead, self.dead_bytes = self._totals("dead")
 
@@ -400,6 +375,33 @@ def ids_of(connection: sqlite3.Connection, first: int, last: int, most: int) -> 
         ids.append(number)
         total += size
     return ids
+
+
+def read_messages(connection: sqlite3.Connection, attempts: str, first: int, last: int, most: int) -> list[Record]:
+    """
+    Read messages in their order, and as many as :func:`ids_of` allows.
+
+    All come as one text: a row by itself would be a step by itself, after which this thread gets in line for the interpreter
+    again.
+
+    Args:
+        connection: The file's.
+        attempts: SQL for a table with the columns ``id``, ``attempts`` and ``due``.
+        first: The least id.
+        last: The greatest id.
+        most: How many at most.
+    """
+    rows = ids_of(connection, first, last, most)
+    if not rows:
+        return []
+    joined = f"FROM message m LEFT JOIN {attempts} a ON a.id = m.id WHERE m.id BETWEEN ? AND ?"
+    if len(rows) == 1:
+        # Not by hexadecimal digits, which take ten times as long for a body of megabytes.
+        sql = f"SELECT {HEAD_LINE}, coalesce(CAST(m.body AS BLOB), x'') {joined}"
+        return [record_of(line, body) for line, body in connection.execute(sql, (rows[0], rows[0]))]
+    sql = f"SELECT group_concat(line, char(10)) FROM (SELECT {LINE} AS line {joined} ORDER BY m.id LIMIT ?)"  # noqa: S608 -- our own
+    (text,) = connection.execute(sql, (rows[0], rows[-1], len(rows))).fetchone()
+    return sorted([record_of(line) for line in text.split("\n")], key=_id) if text else []
 
 
 def _id(record: Record) -> int:

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from wirewitness.outbox.sqlite.connection import connect
 from wirewitness.outbox.sqlite.faults import TROUBLES
-from wirewitness.outbox.sqlite.file import DEAD_COLUMNS, FIRST, LAST, READ_ROWS, DeadRow, ids_of
+from wirewitness.outbox.sqlite.file import DEAD_COLUMNS, FIRST, LAST, READ_ROWS, DeadRow, read_messages
 from wirewitness.outbox.sqlite.lock import open_private
 from wirewitness.outbox.sqlite.place import remove
-from wirewitness.outbox.sqlite.record import LINE, Record, record_of
+from wirewitness.outbox.sqlite.record import Record
 from wirewitness.outbox.sqlite.schema import is_whole, prepare, queued_in
 
 
@@ -75,16 +75,15 @@ class Wreck:
         first[28:32] = pages.to_bytes(4, "big")
         # The number of pages counts only where these two agree.
         first[92:96] = first[24:28]
-        fd = open_private(self._path, os.O_RDWR)
-        try:
-            kept = open_private(Path(f"{self._path}-first-page"), os.O_WRONLY | os.O_CREAT)
-            try:
-                os.write(kept, os.pread(fd, _PAGE, 0))
-            finally:
-                os.close(kept)
-            os.pwrite(fd, first, 0)
-        finally:
-            os.close(fd)
+        kept = Path(f"{self._path}-first-page")
+        with (
+            os.fdopen(open_private(self._path, os.O_RDWR), "r+b") as file,
+            os.fdopen(open_private(kept, os.O_WRONLY | os.O_CREAT), "wb") as beside,
+        ):
+            beside.write(file.read(_PAGE))
+            beside.flush()
+            file.seek(0)
+            file.write(first)
 
     def missing(self, found: int) -> int:
         """
@@ -121,16 +120,7 @@ class Wreck:
 
     def _read(self, connection: sqlite3.Connection, first: int, last: int, most: int) -> list[Record]:
         # Not joined with the attempts: their table may be the damaged one.
-        sql = (
-            f"SELECT group_concat(line, char(10)) FROM (SELECT {LINE} AS line FROM message m "  # noqa: S608 -- our own
-            "LEFT JOIN (SELECT 0 AS id, 0 AS attempts, 0.0 AS due) a ON a.id = m.id "
-            "WHERE m.id BETWEEN ? AND ? ORDER BY m.id LIMIT ?)"
-        )
-        ids = ids_of(connection, first, last, most)
-        if not ids:
-            return []
-        (text,) = connection.execute(sql, (ids[0], ids[-1], len(ids))).fetchone()
-        return sorted(map(record_of, text.split("\n")), key=lambda record: record.id) if text else []
+        return read_messages(connection, "(SELECT 0 AS id, 0 AS attempts, 0.0 AS due)", first, last, most)
 
     def _read_dead(self, connection: sqlite3.Connection, first: int, last: int, most: int) -> list[DeadRow]:
         sql = f"SELECT {', '.join(DEAD_COLUMNS)} FROM dead WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"  # noqa: S608 -- our own
