@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import trustme
 
 from hypothesis import HealthCheck, settings
 from opentelemetry.sdk.metrics import MeterProvider
@@ -115,6 +117,51 @@ def _nothing_waits_from_another_test():
 @pytest.fixture
 def sink():
     with Sink() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def authority():
+    """
+    Issues certificates that nothing trusts unless it is told to.
+    """
+    return trustme.CA()
+
+
+@pytest.fixture
+def authority_file(authority, tmp_path):
+    """
+    The authority's certificate in PEM, for what takes a path.
+    """
+    path = tmp_path / "authority" / "authority.pem"
+    path.parent.mkdir()
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture
+def trusting(authority):
+    """
+    A client's context that trusts the authority, too.
+    """
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture
+def tls(authority):
+    """
+    A server's context, for both names of this machine on loopback.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def secure_sink(tls):
+    with Sink(tls=tls) as endpoint:
         yield endpoint
 
 

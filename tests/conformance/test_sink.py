@@ -15,7 +15,6 @@ import threading
 from contextlib import closing
 
 import pytest
-import trustme
 
 from wirewitness.conformance import Received, Sink
 from wirewitness.core.payload import repr_digest
@@ -315,56 +314,34 @@ def test_a_taken_port_is_refused(sink):
         Sink(port=sink.port).start()
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def secure(authority):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with Sink(tls=context) as sink:
-        yield sink
-
-
-@pytest.fixture
-def trusting(authority):
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
 def ask_securely(sink, context, path="/v1/events"):
     with closing(http.client.HTTPSConnection(sink.host, sink.port, context=context, timeout=10)) as connection:
         connection.request("POST", path, BODY)
         return connection.getresponse().status
 
 
-def test_it_speaks_tls(trusting, secure):
-    assert ask_securely(secure, trusting, "/status/201") == 201
-    assert secure.url == f"https://127.0.0.1:{secure.port}"
-    assert secure.requests[0].body == BODY
+def test_it_speaks_tls(trusting, secure_sink):
+    assert ask_securely(secure_sink, trusting, "/status/201") == 201
+    assert secure_sink.url == f"https://127.0.0.1:{secure_sink.port}"
+    assert secure_sink.requests[0].body == BODY
 
 
-def test_a_failed_handshake_leaves_the_sink_listening(trusting, secure):
+def test_a_failed_handshake_leaves_the_sink_listening(trusting, secure_sink):
     with pytest.raises(ssl.SSLError):
-        ask_securely(secure, ssl.create_default_context())
+        ask_securely(secure_sink, ssl.create_default_context())
     with pytest.raises((ConnectionError, http.client.HTTPException)):
-        ask(secure, "/v1/events")
-    assert ask_securely(secure, trusting) == 204
+        ask(secure_sink, "/v1/events")
+    assert ask_securely(secure_sink, trusting) == 204
 
 
-def test_a_reset_works_over_tls(trusting, secure):
+def test_a_reset_works_over_tls(trusting, secure_sink):
     with pytest.raises(OSError, match=r"reset|EOF|closed"):
-        ask_securely(secure, trusting, "/reset/after")
-    assert secure.requests[0].body == BODY
+        ask_securely(secure_sink, trusting, "/reset/after")
+    assert secure_sink.requests[0].body == BODY
 
 
-def test_close_ends_tls_connections(authority, trusting):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    sink = Sink(tls=context).start()
+def test_close_ends_tls_connections(tls, trusting):
+    sink = Sink(tls=tls).start()
     with (
         closing(http.client.HTTPSConnection(sink.host, sink.port, context=trusting)) as idle,
         socket.create_connection((sink.host, sink.port)),

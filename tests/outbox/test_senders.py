@@ -8,13 +8,11 @@ import contextlib
 import io
 import queue
 import socket
-import ssl
 import threading
 import tracemalloc
 
 import pytest
 import requests
-import trustme
 
 from lanes import Tray
 from raw_server import RawServer, always
@@ -186,41 +184,22 @@ def test_the_content_of_a_redirect_is_not_read_whole(make):
     assert len(server.heads) == 1
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusted(authority, tmp_path):
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
-@pytest.fixture
-def tls(authority):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
 @pytest.mark.processes
 @both
-def test_a_dripping_answer_through_tls_ends_with_the_attempt(make, sender, tls, trusted):
+def test_a_dripping_answer_through_tls_ends_with_the_attempt(make, sender, tls, authority_file):
     with RawServer(lambda connection, _: head_drips(server, connection), tls=tls) as server:
-        dispatch = attempted(make, sender(timeout=0.6, total_timeout=0.6, verify=trusted), f"{server.url}/e")
+        dispatch = attempted(make, sender(timeout=0.6, total_timeout=0.6, verify=authority_file), f"{server.url}/e")
         assert (dispatch.outcome, dispatch.reason) == (Outcome.FAILED, Reason.TIMEOUT)
 
 
 @both
-def test_a_handshake_of_tls_that_drips_ends_with_the_attempt(make, sender, trusted):
+def test_a_handshake_of_tls_that_drips_ends_with_the_attempt(make, sender, authority_file):
     def handshake(connection):
         # A record of 16 kB is announced, and never whole.
         server.drip(connection, b"\x16\x03\x03\x40\x00" + b"\x02" * 5000)
 
     with RawServer(always(b""), handshake=handshake) as server:
-        reason = why_it_failed(sender(timeout=0.4, total_timeout=0.4, verify=trusted), f"{server.url}/e")
+        reason = why_it_failed(sender(timeout=0.4, total_timeout=0.4, verify=authority_file), f"{server.url}/e")
     assert reason in {Reason.TIMEOUT, Reason.TLS}
 
 
@@ -238,7 +217,7 @@ def test_a_proxy_that_drips_its_answer_to_a_connect_ends_with_the_attempt(make, 
 @pytest.mark.processes
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @both
-def test_a_receiver_that_takes_a_payload_slowly_ends_with_the_attempt(make, sender, secure, tls, trusted):
+def test_a_receiver_that_takes_a_payload_slowly_ends_with_the_attempt(make, sender, secure, tls, authority_file):
     over = threading.Event()
 
     def sip(connection):
@@ -248,7 +227,7 @@ def test_a_receiver_that_takes_a_payload_slowly_ends_with_the_attempt(make, send
 
     with RawServer(always(b""), handshake=sip) as server:
         url = f"{server.url}/e" if secure else f"http://127.0.0.1:{server.port}/e"
-        sender = sender(timeout=0.6, total_timeout=0.6, verify=trusted)
+        sender = sender(timeout=0.6, total_timeout=0.6, verify=authority_file)
         assert why_it_failed(sender, url, b"x" * (32 << 20)) is Reason.TIMEOUT
         over.set()
 
@@ -293,10 +272,10 @@ def test_a_name_that_nobody_knows_is_dns():
     assert why_it_failed(HttpSender(), "http://nobody.invalid/e") is Reason.DNS
 
 
-def test_a_large_payload_through_tls_arrives_whole(make, tls, trusted):
+def test_a_large_payload_through_tls_arrives_whole(make, tls, authority_file):
     body = bytes(range(256)) * 1000
     with Sink(tls=tls) as sink:
-        dispatch = attempted(make, HttpSender(verify=trusted), f"{sink.url}/v1/events", params=body)
+        dispatch = attempted(make, HttpSender(verify=authority_file), f"{sink.url}/v1/events", params=body)
         assert sink.requests[0].body == body
     assert dispatch.verdict.value == "identical"
 

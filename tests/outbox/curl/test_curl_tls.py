@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import ssl
 
+from pathlib import Path
+
 import pytest
 
 from curling import BODY, Endpoint, ending, message, one_by_one, query, refused_port, sent
@@ -30,12 +32,12 @@ def test_a_payload_sent_through_tls_is_identical(secure_sink, authority_file):
 
 def test_a_folder_of_certificates_is_taken(secure_sink, authority_file):
     # OpenSSL finds no certificate in it by its hash: it was used, and nothing else.
-    (attempt,) = sent(CurlSender(verify=authority_file.parent), message(f"{secure_sink.url}/v1/events"))
+    (attempt,) = sent(CurlSender(verify=Path(authority_file).parent), message(f"{secure_sink.url}/v1/events"))
     assert attempt.settlement.reason is Reason.TLS
 
 
 def test_the_environment_names_certificates_as_for_requests(secure_sink, authority_file, monkeypatch):
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority_file))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority_file)
     (attempt,) = sent(CurlSender(), message(f"{secure_sink.url}/v1/events"))
     assert attempt.settlement == DELIVERED
 
