@@ -51,7 +51,7 @@ TELLING = frozenset(
     ]
 )
 # The kit and the command line show what their own user gave them, to that user. _Settings holds selectors, no values.
-LEFT_OUT = ("wirewitness.cli", "wirewitness.conformance", "wirewitness._witness", "wirewitness.outbox.sqlite.record")
+LEFT_OUT = ("wirewitness.cli", "wirewitness.conformance", "wirewitness._witness")
 
 
 def classes():

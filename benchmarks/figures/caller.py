@@ -77,9 +77,7 @@ def _turn(spool: str, port: int, calls: int) -> tuple[Times, Times]:
 @contextlib.contextmanager
 def _outbox(spool: str, folder: Path) -> Iterator[Outbox]:
     telemetry = sdk()
-    held: Any = (
-        MemorySpool(most=100_000) if spool == "memory" else SqliteSpool(folder / "events.db", durability="group")
-    )
+    held: Any = MemorySpool(most=100_000) if spool == "memory" else SqliteSpool(folder / "spool", durability="group")
     outbox = Outbox(
         HttpSender(threads=2),
         spool=held,

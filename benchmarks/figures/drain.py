@@ -273,7 +273,7 @@ def group_outbox(batch: list[Event], connections: int) -> Go:
     """
     from wirewitness.outbox import SqliteSpool  # noqa: PLC0415 -- which imports much
 
-    return _gated_outbox(batch, connections, SqliteSpool("events.db", durability="group"))
+    return _gated_outbox(batch, connections, SqliteSpool("spool", durability="group"))
 
 
 def _gated_outbox(batch: list[Event], connections: int, spool: Any) -> Go:

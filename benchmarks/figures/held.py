@@ -69,7 +69,7 @@ def _outbox(name: str, folder: Path) -> Outbox:
         # Half of the bound is the first spool's, half the window of the second.
         memory //= 2
         second = SqliteSpool(
-            folder / "events.db", durability="group", most=10 * MANY, most_bytes=1 << 40, memory_bytes=memory
+            folder / "spool", durability="group", most=10 * MANY, most_bytes=1 << 40, memory_bytes=memory
         )
         options["overflow"] = Spill(second)
     return Outbox(

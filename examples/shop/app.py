@@ -19,12 +19,12 @@ from wirewitness import HttpSender, Outbox, RetryPolicy, SqliteSpool
 from wirewitness.outbox import close_on_sigterm
 
 
-# Every process keeps a file of its own in the directory, and adopts those of dead ones. A payload is on disk before
+# Every process keeps a file of its own in the folder, and sends what dead ones have left. A payload is on disk before
 # ``dispatch_event`` returns.
 outbox = Outbox(
     HttpSender(threads=4),
     name="shop",
-    spool=SqliteSpool(os.environ["SPOOL"] + os.sep, durability="sync"),
+    spool=SqliteSpool(os.environ["SPOOL"], durability="sync"),
     retry=RetryPolicy(attempts=None, base=0.1, ceiling=1.0),
 )
 close_on_sigterm()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,8 +44,22 @@ def fill(path, queued=3, dead=2, *, close=True):
 @pytest.fixture
 def path(tmp_path):
     folder = tmp_path / "spool"
-    folder.mkdir()
-    return folder / "events.db"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def file_in(path):
+    (file,) = path.glob("*.db")
+    return file
+
+
+def fill_file(folder, name, **what):
+    """
+    Leave a file of that name.
+    """
+    made = folder.parent / f"made-{name}"
+    fill(made, **what)
+    file_in(made).rename(folder / name)
 
 
 def run(*arguments, code=0):
@@ -65,58 +80,77 @@ def dead_ids(path):
 
 def test_ls_lists_a_file_with_what_is_in_it(path):
     fill(path)
-    (row,) = table("ls", path)
-    assert row.pop("size").endswith(" kB")
-    assert row == {"file": "events.db", "queued": "3", "dead": "2", "oldest": "2.0 h", "state": "free"}
+    for given in (path, file_in(path)):
+        (row,) = table("ls", given)
+        assert row.pop("size").endswith(" kB")
+        assert row == {"file": file_in(path).name, "queued": "3", "dead": "2", "oldest": "2.0 h", "state": "free"}
 
 
 def test_ls_in_json(path):
-    fill(path, queued=0, dead=0)
+    fill(path, queued=0, dead=1)
     (entry,) = json.loads(run("ls", path, "--json"))
     size = entry.pop("size")
-    assert size == path.stat().st_size
-    assert entry == {"path": str(path), "state": "free", "queued": 0, "dead": 0, "oldest_age": None}
+    assert size == file_in(path).stat().st_size
+    assert entry == {"path": str(file_in(path)), "state": "free", "queued": 0, "dead": 1, "oldest_age": None}
 
 
-def test_ls_lists_the_files_of_all_processes_and_those_that_were_set_aside(tmp_path):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    fill(folder / "1-00000001.db")
-    (folder / "1-00000001.db.corrupt-20261124T093000").write_bytes(b"x" * 2500)
-    (folder / "2-00000002.db").write_bytes(b"no database" * 1000)
-    living = fill(folder / "3-00000003.db", close=False)
-    (folder / "notes.txt").write_text("mine")
-    rows = table("ls", folder)
-    assert [(row["file"], row["queued"], row["state"]) for row in rows] == [
-        ("1-00000001.db", "3", "free"),
-        ("2-00000002.db", "-", "damaged"),
-        ("3-00000003.db", "-", f"in use by process {living._journal._lock.path.read_text()}"),
-        ("1-00000001.db.corrupt-20261124T093000", "-", "set aside"),
-    ]
-    assert rows[3]["size"] == "2.5 kB"
+def test_ls_lists_the_files_of_all_processes_and_those_that_were_set_aside(path):
+    living = fill(path, close=False)
+    fill_file(path, "1-00000001.db")
+    (path / "1-00000001.db.corrupt-20261124T093000").write_bytes(b"x" * 2500)
+    (path / "1-00000001.db.salvaged-20261124T093000-2").write_bytes(b"x")
+    (path / "2-00000002.db").write_bytes(b"no database" * 1000)
+    (path / "notes.txt").write_text("mine")
+    rows = {row["file"]: (row["queued"], row["state"]) for row in table("ls", path)}
+    assert rows == {
+        "1-00000001.db": ("3", "free"),
+        "2-00000002.db": ("-", "damaged"),
+        living._store.own.file.path.name: ("-", f"in use by process {os.getpid()}"),
+        "1-00000001.db.corrupt-20261124T093000": ("-", "set aside"),
+        "1-00000001.db.salvaged-20261124T093000-2": ("-", "salvaged"),
+    }
     living.close()
-
-
-def test_ls_lists_what_stands_beside_a_file(path):
-    fill(path)
-    fill(path.with_name("events.12-0a1b2c3d.db"), queued=1)
-    fill(path.with_name("other.db"))
-    path.with_name("events.db.failed-20261124T093000-2").write_bytes(b"")
-    assert [row["file"] for row in table("ls", path)] == [
-        "events.db",
-        "events.12-0a1b2c3d.db",
-        "events.db.failed-20261124T093000-2",
-    ]
 
 
 @pytest.mark.parametrize("command", [("show",), ("retry", "--all"), ("purge", "--all", "--yes")])
 def test_a_file_that_a_living_process_holds_is_never_opened(path, command):
     living = fill(path, close=False)
+    file = living._store.own.file.path
     name, *options = command
-    pid = living._journal._lock.path.read_text()
-    assert run(name, path, *options, code=2) == f"Error: {path} is in use by process {pid}: stop that first\n"
+    assert run(name, path, *options, code=2) == f"Error: {file} is in use by process {os.getpid()}: stop that first\n"
     assert living.stats().size == 3
     living.close()
+
+
+def test_what_is_free_is_dealt_with_where_other_files_are_in_use(path):
+    living = fill(path, close=False)
+    fill_file(path, "1-00000001.db")
+    told = run("retry", path, "--all", code=2)
+    assert told.startswith("2 put back into the queue\nError: ")
+    assert told.endswith(f"{living._store.own.file.path.name} is in use by process {os.getpid()}: stop that first\n")
+    assert len(table("show", path / "1-00000001.db")) == 5
+    living.close()
+
+
+def test_salvage_puts_back_what_can_be_read_and_does_so_once(path):
+    fill(path)
+    whole = file_in(path).read_bytes()
+    file_in(path).unlink()
+    damaged = path / "1-00000001.db.corrupt-20261124T093000"
+    damaged.write_bytes(whole.replace(b'{"n": 4}', b'{"n": 5}'))
+    assert run("salvage", path) == f"{damaged.name}: 2 put back into the queue, 2 dead letters, 1 lost\n"
+    assert {(row["queued"], row["dead"], row["state"]) for row in table("ls", path)} == {
+        ("2", "2", "free"),
+        ("-", "-", "salvaged"),
+    }
+    assert run("salvage", path, code=2) == f"Error: {path} has no damaged file that was set aside\n"
+
+
+def test_salvage_tells_what_it_can_t_read(path):
+    damaged = path / "1-00000001.db.failed-20261124T093000"
+    damaged.write_bytes(b"no database" * 1000)
+    assert run("salvage", damaged, code=2).startswith(f"Error: {damaged} can't be read: ")
+    assert list(path.iterdir()) == [damaged]
 
 
 @pytest.mark.parametrize("command", [("ls",), ("show",), ("retry", "--all"), ("purge", "--all", "--yes")])
@@ -128,11 +162,10 @@ def test_what_is_not_there_is_told_and_not_made(tmp_path, command):
 
 
 def test_what_is_no_spool_is_told_and_left_alone(path):
-    path.write_bytes(b"no database" * 1000)
-    assert "events.db is damaged: the next process that uses it will salvage what can be read" in run(
-        "show", path, code=2
-    )
-    assert path.read_bytes() == b"no database" * 1000
+    other = path / "1-00000001.db"
+    other.write_bytes(b"no database" * 1000)
+    assert "1-00000001.db is damaged: the next process that finds it will set it aside" in run("show", path, code=2)
+    assert other.read_bytes() == b"no database" * 1000
 
 
 def test_show_lists_what_is_queued_and_no_secret(path):
@@ -233,10 +266,10 @@ def test_retry_puts_dead_letters_back_into_the_queue(path):
 
 def test_retry_leaves_what_is_damaged_dead(path):
     fill(path)
-    whole = bytearray(path.read_bytes())
+    whole = bytearray(file_in(path).read_bytes())
     while (at := whole.find(b'{"n": 0}')) >= 0:
         whole[at] = ord("[")
-    path.write_bytes(whole)
+    file_in(path).write_bytes(whole)
     number = dead_ids(path)[0]
     assert run("retry", path, "--all") == "1 put back into the queue, 1 damaged left dead\n"
     (row,) = table("show", path, "--dead")
@@ -252,18 +285,16 @@ def test_retry_wants_to_know_which(path):
     assert "give IDS, or --all" in run("retry", path, 3, "--all", code=2)
 
 
-def test_retry_on_a_folder_means_all_of_its_files(tmp_path):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    assert run("retry", folder, "--all") == "0 put back into the queue\n"
+def test_retry_on_a_folder_means_all_of_its_files(path):
+    assert run("retry", path, "--all") == "0 put back into the queue\n"
     for number in (1, 2):
-        fill(folder / f"{number}-0000000{number}.db")
-    assert run("retry", folder, "--all") == "4 put back into the queue\n"
+        fill_file(path, f"{number}-0000000{number}.db")
+    assert run("retry", path, "--all") == "4 put back into the queue\n"
 
 
 def test_purge_of_everything_removes_what_was_set_aside(path):
     fill(path)
-    aside = [path.with_name(f"{path.name}.corrupt-20261124T093000{suffix}") for suffix in ("", "-wal")]
+    aside = [path / f"1-00000001.db.corrupt-20261124T093000{suffix}" for suffix in ("", "-wal")]
     for one in aside:
         one.write_bytes(b"a payload")
     run("purge", path, "--dead", "--yes")
@@ -294,11 +325,11 @@ def test_purge_deletes_for_good_and_only_when_told_so_twice(path):
     assert len(dead_ids(path)) == 2
     assert run("purge", path, "--dead", "--yes") == "2 deleted\n"
     assert dead_ids(path) == []
-    assert b'{"n": 0}' not in path.read_bytes()
-    assert b'{"n": 3}' in path.read_bytes()
+    assert b'{"n": 0}' not in file_in(path).read_bytes()
+    assert b'{"n": 3}' in file_in(path).read_bytes()
     assert "everything, what is queued too" in run("purge", path, "--all", code=2)
     assert run("purge", path, "--all", "--yes") == "3 deleted\n"
-    assert b'{"n": 3}' not in path.read_bytes()
+    assert b'{"n": 3}' not in file_in(path).read_bytes()
     spool = SqliteSpool(path)
     assert spool.start() == 0
     spool.close()
@@ -306,22 +337,21 @@ def test_purge_deletes_for_good_and_only_when_told_so_twice(path):
 
 def test_the_commands_have_help():
     told = run("--help")
-    for name in ("ls", "show", "retry", "purge"):
+    for name in ("ls", "show", "retry", "purge", "salvage"):
         assert f"  {name} " in told
         assert run(name, "--help").startswith("Usage: wirewitness spool")
 
 
-def test_ids_are_a_file_s_own(tmp_path):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    fill(folder / "1-00000001.db", queued=1, dead=1)
-    fill(folder / "2-00000002.db", queued=1, dead=0)
-    assert [row["file"] for row in table("show", folder)] == ["1-00000001.db", "2-00000002.db"]
-    assert [letter["file"] for letter in json.loads(run("show", folder, "--json"))] == [
+def test_ids_are_a_file_s_own(path):
+    fill_file(path, "1-00000001.db", queued=1, dead=1)
+    fill_file(path, "2-00000002.db", queued=1, dead=0)
+    assert [row["file"] for row in table("show", path)] == ["1-00000001.db", "2-00000002.db"]
+    assert [letter["file"] for letter in json.loads(run("show", path, "--json"))] == [
         "1-00000001.db",
         "2-00000002.db",
     ]
-    for command in (("show", folder, 2), ("retry", folder, 2)):
-        assert f"ids are a file's own, and {folder} is a folder: name one of its files" in " ".join(
+    for command in (("show", path, 2), ("retry", path, 2)):
+        assert f"ids are a file's own, and {path} has 2 files: name one of them" in " ".join(
             run(*command, code=2).replace("│", " ").split()
         )
+    assert "https://logx.optimizely.com" in run("show", path / "1-00000001.db", 2)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import urllib.parse
 
 import pytest
@@ -85,18 +86,22 @@ def commands():
 
 
 @pytest.fixture
-def spool_file(tmp_path):
+def spool_folder(tmp_path):
     """
-    What a stopped process has left: a dead letter.
+    What a stopped process has left: a dead letter; and a damaged file.
     """
-    with Sink() as sink, Outbox(HttpSender(threads=1), spool=SqliteSpool(tmp_path / "spool.db")) as outbox:
+    with Sink() as sink, Outbox(HttpSender(threads=1), spool=SqliteSpool(tmp_path / "spool")) as outbox:
         outbox("POST", f"{sink.url}/status/400", {"revenue": 1250})
         assert outbox.flush(20.0).dead == 1
-    return tmp_path / "spool.db"
+    (left,) = (tmp_path / "spool").glob("*.db")
+    shutil.copy(left, f"{left}.corrupt-20261124T093000")
+    return tmp_path / "spool"
 
 
 @pytest.mark.parametrize("command", list(commands()))
-def test_a_runbook_s_command_does_something(command, spool_file):
-    done = CliRunner().invoke(wirewitness, shlex.split(command.replace("PATH", str(spool_file))))
+def test_a_runbook_s_command_does_something(command, spool_folder):
+    done = CliRunner().invoke(wirewitness, shlex.split(command.replace("PATH", str(spool_folder))))
     assert done.exit_code == 0, done.output
-    assert {"ls": "spool.db", "show": "status_4xx", "retry": "1 put back"}[command.split()[1]] in done.output
+    assert {"ls": ".db", "show": "status_4xx", "retry": "1 put back", "salvage": "1 dead letters"}[
+        command.split()[1]
+    ] in done.output

@@ -44,7 +44,7 @@ def spool(request, tmp_path):
     """
     if request.param == "memory":
         return {}
-    return {"spool": SqliteSpool(tmp_path / "events.db", durability=request.param)}
+    return {"spool": SqliteSpool(tmp_path / "spool", durability=request.param)}
 
 
 def fill(outbox, url, numbers):
@@ -246,7 +246,7 @@ assert remains.empty, remains
 @pytest.mark.parametrize("durability", ["sync", "group"])
 def test_after_sigkill_at_any_point_what_was_accepted_is_delivered(sink, tmp_path, durability, rounds):
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, f"{sink.url}/v1/events", tmp_path / "events.db", durability, str(rounds)],
+        [sys.executable, "-c", KILLED, f"{sink.url}/v1/events", tmp_path / "spool", durability, str(rounds)],
         capture_output=True,
         text=True,
         timeout=200,
@@ -291,7 +291,7 @@ print(remains.empty, book.closes, book.accepted, book.count(Outcome.DELIVERED))
 
 def test_on_a_full_disk_what_was_accepted_is_held_in_memory_and_delivered(tmp_path, unused_port_number):
     process = subprocess.Popen(
-        [sys.executable, "-c", FULL, f"http://127.0.0.1:{unused_port_number}/v1/events", tmp_path / "events.db"],
+        [sys.executable, "-c", FULL, f"http://127.0.0.1:{unused_port_number}/v1/events", tmp_path / "spool"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -317,7 +317,7 @@ def test_a_process_that_is_terminated_leaves_its_payloads_to_the_next(tmp_path, 
     print("held", flush=True)
     time.sleep(30)
     """
-    url, path = f"http://127.0.0.1:{unused_port_number}/v1/events", str(tmp_path / "events.db")
+    url, path = f"http://127.0.0.1:{unused_port_number}/v1/events", str(tmp_path / "spool")
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), url, path], stdout=subprocess.PIPE, text=True
     )

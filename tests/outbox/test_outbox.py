@@ -402,12 +402,12 @@ class Forgetful:
 
 def test_closing_reports_what_is_kept_on_disk_for_the_next_process(make, sink, tmp_path):
     sender = Forgetful()
-    outbox = make(sender, spool=SqliteSpool(tmp_path / "events.db"))
+    outbox = make(sender, spool=SqliteSpool(tmp_path / "spool"))
     outbox("POST", f"{sink.url}/v1/events", PAYLOAD)
     assert sender.has_one.wait(5.0)
     remains = outbox.close(0.1)
     assert (remains.remaining, remains.kept, remains.lost) == (1, 1, 0)
-    second = make(spool=SqliteSpool(tmp_path / "events.db"))
+    second = make(spool=SqliteSpool(tmp_path / "spool"))
     assert second.flush(10.0).empty
     assert sink.wait_for(1)
 

@@ -374,13 +374,13 @@ def test_a_forked_child_writes_its_lines_even_where_the_parent_s_lock_was_held(m
 @pytest.mark.processes
 def test_what_an_earlier_process_accepted_has_a_delivery_without_an_acceptance_or_a_wait(make, seen, sink, tmp_path):
     sender = Stuck()
-    stopped = make(sender, name="stopped", spool=SqliteSpool(tmp_path / "spool.db"))
+    stopped = make(sender, name="stopped", spool=SqliteSpool(tmp_path / "spool"))
     stopped("POST", f"{sink.url}/v1/events", {"a": 1})
     sender.has_one.wait(PATIENCE)
     sender.release.set()
     assert stopped.close(0.1).lost == 0
     faults = seen.value("wirewitness.internal.errors", component="telemetry")
-    outbox = make(spool=SqliteSpool(tmp_path / "spool.db"))
+    outbox = make(spool=SqliteSpool(tmp_path / "spool"))
     assert outbox.flush(PATIENCE).empty
     assert len(sink.requests) == 1
     assert named(seen, "accept queue") == []

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import json
 import re
+import sqlite3
 import sys
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,20 +26,23 @@ from rich.text import Text
 
 from wirewitness.core.exchange import REDACTED, redact_query
 from wirewitness.core.payload import repr_digest
+from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.message import Message
-from wirewitness.outbox.sqlite.catalogue import (
+from wirewitness.outbox.sqlite.file import SpoolFile
+from wirewitness.outbox.sqlite.inspect import (
     Entry,
     Letter,
     Unavailable,
     entry_of,
     files_at,
     held,
+    is_damaged,
     letters,
     remove_aside,
     revive,
 )
-from wirewitness.outbox.sqlite.file import SpoolFile
+from wirewitness.outbox.sqlite.salvage import salvage as read_damaged
 
 
 T = TypeVar("T")
@@ -67,7 +71,7 @@ def spool() -> None:
     """
     Look into the files of a SqliteSpool, and at what was given up.
 
-    PATH is the file, or the folder, that was given to SqliteSpool. A file that a living process uses is never opened.
+    PATH is the folder that was given to SqliteSpool, or a file in it. A file that a living process uses is never opened.
     """
 
 
@@ -109,9 +113,11 @@ def show(path: Path, id: int | None, dead: bool, payload: bool, limit: int, as_j
     if payload and id is None and not as_json:
         msg = "--payload wants an ID, or --json"
         raise click.UsageError(msg)
-    _one_file(path, id)
-    found = _visit(path, lambda file: list(itertools.islice(_chosen(file, id, dead=dead), limit)))
+    at = _one_file(path) if id is not None else path
+    found, unavailable = _visit(at, lambda file: list(itertools.islice(_chosen(file, id, dead=dead), limit)))
     shown = [(file.name, letter) for file, some in found for letter in some][:limit]
+    if not shown:
+        _tell(unavailable)
     if id is not None and not shown:
         msg = f"{path} has no {'dead letter' if dead else 'queued message'} {id}"
         raise NotDone(msg)
@@ -123,12 +129,15 @@ def show(path: Path, id: int | None, dead: bool, payload: bool, limit: int, as_j
         _print_one(shown[0][1])
     else:
         _print_letters(shown, dead=dead, files=path.is_dir())
+    _tell(unavailable)
 
 
-def _one_file(path: Path, ids: object) -> None:
-    if ids and path.is_dir():
-        msg = f"ids are a file's own, and {path} is a folder: name one of its files"
+def _one_file(path: Path) -> Path:
+    files = _files(path)
+    if len(files) != 1:
+        msg = f"ids are a file's own, and {path} has {len(files)} files: name one of them"
         raise click.UsageError(msg)
+    return files[0]
 
 
 def _chosen(file: SpoolFile, number: int | None, *, dead: bool) -> Iterator[Letter]:
@@ -188,13 +197,17 @@ def retry(path: Path, ids: tuple[int, ...], everything: bool) -> None:  # noqa: 
     if bool(ids) == everything:
         msg = "give IDS, or --all"
         raise click.UsageError(msg)
-    _one_file(path, ids)
-    done = [numbers for _, numbers in _visit(path, lambda file: revive(file, None if everything else set(ids)))]
+    at = path if everything else _one_file(path)
+    visited, unavailable = _visit(at, lambda file: revive(file, None if everything else set(ids)))
+    done = [numbers for _, numbers in visited]
     revived, refused = (sum(numbers) for numbers in zip(*done, strict=True)) if done else (0, 0)
+    if not done:
+        _tell(unavailable)
     click.echo(f"{revived} put back into the queue" + (f", {refused} damaged left dead" if refused else ""))
-    if ids and revived + refused < len(set(ids)):
+    if ids and not unavailable and revived + refused < len(set(ids)):
         msg = f"{path} has no dead letter for {len(set(ids)) - revived - refused} of these ids"
         raise NotDone(msg)
+    _tell(unavailable)
 
 
 @spool.command()
@@ -213,10 +226,36 @@ def purge(path: Path, dead: bool, everything: bool, yes: bool) -> None:  # noqa:
         what = "everything, what is queued too" if everything else "the dead letters"
         msg = f"this deletes {what}, in {path}, for good: say --yes if that's wanted"
         raise NotDone(msg)
-    gone = _visit(path, lambda file: file.purge(messages=everything))
+    gone, unavailable = _visit(path, lambda file: file.purge(messages=everything))
     aside = remove_aside(path) if everything else 0
     more = f", and {aside} damaged {'file' if aside == 1 else 'files'} removed" if aside else ""
+    if not gone and not aside:
+        _tell(unavailable)
     click.echo(f"{sum(number for _, number in gone)} deleted{more}")
+    _tell(unavailable)
+
+
+@spool.command()
+@path_argument
+def salvage(path: Path) -> None:
+    """
+    Put what can still be read of damaged files back into the queue.
+
+    PATH is the folder, or one of its files that were set aside. Each is salvaged once, and renamed. What memory held when a file
+    failed may be sent a second time.
+    """
+    aside = [file for file in _files(path, aside=True) if is_damaged(file)]
+    if not aside:
+        msg = f"{path} has no damaged file that was set aside"
+        raise NotDone(msg)
+    for file in aside:
+        try:
+            done = read_damaged(file)
+        except (OSError, sqlite3.Error, ConfigurationError) as error:
+            msg = f"{file} can't be read: {error}"
+            raise NotDone(msg) from error
+        dead = f", {done.dead} dead letters" if done.dead else ""
+        click.echo(f"{file.name}: {done.queued} put back into the queue{dead}, {done.damaged + done.missing} lost")
 
 
 def _files(path: Path, *, aside: bool = False) -> list[Path]:
@@ -226,18 +265,22 @@ def _files(path: Path, *, aside: bool = False) -> list[Path]:
         raise NotDone(str(unavailable)) from unavailable
 
 
-def _visit(path: Path, act: Callable[[SpoolFile], T]) -> list[tuple[Path, T]]:
-    # A folder means all of its files, and a file that one alone.
-    files = _files(path)
-    return [(file, _do(file, act)) for file in (files if path.is_dir() else files[:1])]
+def _visit(path: Path, act: Callable[[SpoolFile], T]) -> tuple[list[tuple[Path, T]], list[Unavailable]]:
+    done: list[tuple[Path, T]] = []
+    unavailable: list[Unavailable] = []
+    for name in _files(path):
+        try:
+            with held(name) as file:
+                done.append((name, act(file)))
+        except Unavailable as one:
+            unavailable.append(one)
+    return done, unavailable
 
 
-def _do(path: Path, act: Callable[[SpoolFile], T]) -> T:
-    try:
-        with held(path) as file:
-            return act(file)
-    except Unavailable as unavailable:
-        raise NotDone(str(unavailable)) from unavailable
+def _tell(unavailable: list[Unavailable]) -> None:
+    # At the end: what could be done is done.
+    if unavailable:
+        raise NotDone("\n".join(map(str, unavailable)))
 
 
 def _described(letter: Letter, *, payload: bool) -> dict[str, Any]:

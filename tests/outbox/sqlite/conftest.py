@@ -11,9 +11,12 @@ from wirewitness.outbox import SqliteSpool
 
 @pytest.fixture
 def path(tmp_path):
+    """
+    A spool's folder.
+    """
     folder = tmp_path / "spool"
-    folder.mkdir()
-    return folder / "events.db"
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Messages, and files, for the tests of the spool on disk.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 
@@ -42,23 +43,38 @@ def claim_all(spool, most=1000, seconds=20.0):
     raise AssertionError(spool.stats())
 
 
-def rows(path, sql="SELECT body FROM message ORDER BY id"):
+def files(folder):
     """
-    What a file that nobody has open holds.
+    The files in a spool's folder.
     """
-    connection = sqlite3.connect(path)
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
+    return sorted(folder.glob("*.db"))
+
+
+def file_in(folder):
+    """
+    The only file in a spool's folder.
+    """
+    (path,) = files(folder)
+    return path
+
+
+def rows(folder, sql="SELECT body FROM message ORDER BY id"):
+    """
+    What the files hold that nobody has open.
+    """
+    found = []
+    for path in files(folder) if folder.is_dir() else [folder]:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            found += connection.execute(sql).fetchall()
+    return found
 
 
 def first_record(spool):
     """
     The first record in an open spool's file. Its connection is for one thread at a time.
     """
-    with spool._committer.gate:
-        return spool._journal.file.read(0, 10_000)[0]
+    with spool._writer.gate:
+        return spool._store.own.file.read(0, 10_000)[0]
 
 
 def eventually(true, seconds=20.0):

@@ -4,6 +4,7 @@ The spool on disk, as long as all goes well.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -17,14 +18,14 @@ import pytest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlite_messages import claim_all, eventually, first_record, message, numbers, rows
+from sqlite_messages import claim_all, eventually, file_in, first_record, message, numbers, rows
 
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox import Form, MemorySpool, Message, SqliteSpool
 from wirewitness.outbox.clock import steady
 from wirewitness.outbox.message import OVERHEAD, origin_of_url
-from wirewitness.outbox.sqlite.schema import APPLICATION_ID
+from wirewitness.outbox.sqlite.file import APPLICATION_ID
 
 
 @pytest.fixture(params=["group", "sync"])
@@ -79,9 +80,9 @@ def test_sync_is_on_disk_when_put_returns(opened):
 def test_what_is_acknowledged_before_it_was_written_is_never_written(opened):
     spool = opened()
     written = []
-    write = spool._journal.file.write
-    spool._journal.file.write = lambda batch: written.append(batch.rows) or write(batch)
-    with spool._committer.gate:
+    write = spool._store.own.file.write
+    spool._store.own.file.write = lambda batch: written.append(batch.rows) or write(batch)
+    with spool._writer.gate:
         fill(spool, 3)
         spool.ack(spool.claim(2, steady()))
     assert spool.sync(10.0)
@@ -183,7 +184,7 @@ def test_evicting_makes_room(opened):
 def test_what_does_not_fit_into_memory_comes_from_disk_in_order(opened, durability, size):
     spool = opened(durability, memory_bytes=20 * (size + OVERHEAD))
     fill(spool, 150, size)
-    assert spool._window.shelf.bytes <= spool.memory_bytes
+    assert spool._prefetch.ready.bytes <= spool.memory_bytes
     assert spool.stats().size == 150
     assert numbers(claim_all(spool, 7)) == list(range(150))
     assert spool.sync(10.0)
@@ -286,18 +287,18 @@ def test_a_finalizer_in_any_thread_may_put(opened, durability):
     assert spool.stats().size == 300
 
 
-def test_a_put_in_the_committer_s_own_thread_does_not_wait_for_it(opened):
+def test_a_put_in_the_writer_s_own_thread_does_not_wait_for_it(opened):
     spool = opened("sync")
     results = []
-    journal = spool._journal
-    real = journal.checkpoint
+    store = spool._store
+    real = store.checkpoint
 
     def checkpoint():
         if not results:
             results.append(spool.put(message(2)))
         real()
 
-    journal.checkpoint = checkpoint
+    store.checkpoint = checkpoint
     spool.put(message(1))
     assert spool.sync(10.0)
     assert results == [None]
@@ -327,9 +328,9 @@ def test_an_idle_spool_is_checkpointed(opened, path):
     spool = opened()
     fill(spool, 100)
     assert spool.sync(10.0)
-    spool._journal.file._checked_at -= 10.0
-    eventually(lambda: spool._journal.file.settled)
-    assert spool._journal.pending.any is False
+    spool._store.own.file._checked_at -= 10.0
+    eventually(lambda: spool._store.own.file.settled)
+    assert spool._store.own.pending is False
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such permissions")
@@ -341,18 +342,19 @@ def test_nobody_else_may_read_the_files(opened, path):
         spool.sync(10.0)
     finally:
         os.umask(before)
-    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
-    assert set(modes) == {path.name, f"{path.name}-wal", f"{path.name}-reserve", f"{path.name}.lock"}
+    name = file_in(path).name
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.iterdir()}
+    assert set(modes) == {name, f"{name}-wal", f"{name}-reserve", f"{name}.lock"}
     assert set(modes.values()) == {0o600}
 
 
-def test_a_large_file_that_is_empty_gives_its_room_back(opened, path):
+def test_a_file_that_is_empty_is_removed(opened, path):
     spool = opened()
     fill(spool, 300, 10_000)
     assert spool.sync(10.0)
     claim_all(spool)
     spool.close()
-    assert path.stat().st_size < 100_000
+    assert list(path.iterdir()) == []
 
 
 OPERATIONS = st.lists(
@@ -426,7 +428,7 @@ class Pair:
 @settings(max_examples=40, deadline=None)
 @given(operations=OPERATIONS)
 def test_it_does_what_the_spool_in_memory_does(tmp_path_factory, operations):
-    path = tmp_path_factory.mktemp("spool") / "events.db"
+    path = tmp_path_factory.mktemp("spool")
     spool = SqliteSpool(path, most=20, group_interval=0.001)
     spool.start()
     pair = Pair(spool)
@@ -447,52 +449,61 @@ def test_it_does_what_the_spool_in_memory_does(tmp_path_factory, operations):
         ({"most_bytes": 1.5}, "most_bytes=1.5"),
         ({"memory_bytes": True}, "memory_bytes=True"),
         ({"group_interval": -1}, "group_interval=-1"),
-        ({"adopt_interval": float("nan")}, "adopt_interval=nan"),
-        ({"degrade": "panic"}, "degrade=a str of 5 characters: must be one of memory, refuse"),
+        ({"look_interval": float("nan")}, "look_interval=nan"),
         ({"path": ":memory:"}, "path=a str of 8 characters"),
         ({"path": ""}, "path=a str of 0 characters"),
         ({"path": 3}, "path=3"),
-        ({"path": "/nowhere/at/all/events.db"}, "there's no folder /nowhere/at/all; make it"),
-        ({"path": "/nowhere/at/all/"}, "/nowhere/at/all can't be made"),
-        ({"path": "/dev/null/x.db"}, "there's no folder"),
+        ({"path": "/nowhere/at/all"}, "/nowhere/at/all can't be made: No such file or directory; make the folder"),
+        ({"path": "/dev/null"}, "/dev/null is a file: name a folder"),
+        ({"path": "/dev/null/x"}, "/dev/null/x can't be made: Not a directory"),
     ],
 )
 def test_nonsense_is_refused_at_construction(tmp_path, options, told):
     with pytest.raises(ConfigurationError) as raised:
-        SqliteSpool(**{"path": tmp_path / "events.db", **options})
+        SqliteSpool(**{"path": tmp_path / "spool", **options})
     assert told in str(raised.value)
 
 
-def test_a_newer_schema_is_refused_and_left_alone(opened, path):
-    opened().close()
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE spool SET version = 7")
-    connection.execute("PRAGMA user_version = 7")
-    connection.commit()
-    connection.close()
-    with pytest.raises(ConfigurationError, match=r"has schema 7, and this wirewitness knows 1: upgrade it"):
-        SqliteSpool(path)
-    assert rows(path, "SELECT version FROM spool") == [(7,)]
+def test_a_file_of_a_newer_schema_is_left_alone(opened, path):
+    spool = opened()
+    fill(spool, 1)
+    spool.close()
+    newer = file_in(path)
+    with contextlib.closing(sqlite3.connect(newer)) as connection, connection:
+        connection.execute("UPDATE spool SET version = 7")
+        connection.execute("PRAGMA user_version = 7")
+    spool = opened()
+    fill(spool, 1)
+    assert spool.stats().size == 1
+    assert dict(spool.stats().faults)["unreadable"] == 1
+    spool.close()
+    assert rows(newer, "SELECT version FROM spool") == [(7,)]
 
 
-def test_another_application_s_database_is_refused_and_left_alone(path):
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE cats (name)")
-    connection.commit()
-    connection.close()
-    with pytest.raises(ConfigurationError, match="is another application's database: name another path"):
-        SqliteSpool(path)
-    assert rows(path, "SELECT name FROM sqlite_master") == [("cats",)]
+def test_another_application_s_database_is_left_alone(opened, path):
+    cats = path / "1-00000001.db"
+    with contextlib.closing(sqlite3.connect(cats)) as connection, connection:
+        connection.execute("CREATE TABLE cats (name)")
+    spool = opened()
+    fill(spool, 1)
+    assert dict(spool.stats().faults)["unreadable"] == 1
+    spool.close()
+    assert rows(cats, "SELECT name FROM sqlite_master") == [("cats",)]
 
 
-def test_a_file_that_another_program_has_open_is_refused(opened, path):
-    opened().close()
-    connection = sqlite3.connect(path, isolation_level=None)
+def test_a_file_that_another_program_has_open_waits(opened, path):
+    spool = opened()
+    fill(spool, 1)
+    spool.close()
+    connection = sqlite3.connect(file_in(path), isolation_level=None)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(ConfigurationError, match="another program has it open"):
-        SqliteSpool(path)
+    spool = opened(look_interval=0.01)
+    assert spool.stats().size == 0
     connection.close()
+    spool._directory._left_alone.clear()
+    eventually(spool.adopt)
+    assert numbers(claim_all(spool)) == [0]
 
 
 def test_the_file_says_what_it_is(opened, path):

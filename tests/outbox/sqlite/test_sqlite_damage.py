@@ -4,17 +4,20 @@ Files that are damaged, truncated, or no database at all.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import sqlite3
 
 import pytest
 
-from sqlite_messages import claim_all, eventually, message, numbers, rows
+from sqlite_messages import claim_all, eventually, file_in, message, numbers, rows
 
 from wirewitness.outbox import SqliteSpool
 from wirewitness.outbox.clock import steady
-from wirewitness.outbox.sqlite.salvage import scan
+from wirewitness.outbox.sqlite.directory import SpoolDirectory
+from wirewitness.outbox.sqlite.faults import TROUBLES
+from wirewitness.outbox.sqlite.salvage import salvage, scan
 
 
 COUNT = 120
@@ -26,19 +29,24 @@ def sound(tmp_path_factory):
     """
     A file with messages in it, closed.
     """
-    path = tmp_path_factory.mktemp("sound") / "events.db"
-    fill(path)
-    return path
-
-
-def fill(path):
-    spool = SqliteSpool(path)
+    folder = tmp_path_factory.mktemp("sound")
+    spool = SqliteSpool(folder)
     spool.start()
     for number in range(COUNT):
         spool.put(message(number, SIZE))
     first = spool.claim(1, steady())[0]
     spool.bury(first, "expired")
     assert spool.close() == []
+    return file_in(folder)
+
+
+def leave(path, content):
+    """
+    Leave a dead process's file.
+    """
+    orphan = path / "1-00000001.db"
+    orphan.write_bytes(content)
+    return orphan
 
 
 def damaged(path, *, whole_page=False):
@@ -60,70 +68,87 @@ def faults(spool):
 
 def read(path):
     """
-    Start on a file, and return what is claimed, and the spool's faults.
+    Start on a folder, and return what is claimed, the files that were set aside, and the spool's faults.
     """
     spool = SqliteSpool(path)
     left = spool.start()
-    assert spool.stats().size == left
+    lost = spool.take_lost()
+    assert spool.stats().size + lost == left
     got = claim_all(spool)
-    assert len(got) + spool.take_lost() == left
+    assert len(got) + lost + spool.take_lost() == left
     for one in got:
         assert one.body == message(int(one.body), SIZE).body
     assert spool.put(message(500)) is None
     assert spool.sync(10.0)
     found = faults(spool)
-    spool.close()
-    assert rows(path) == [(message(500).body,)]
-    return numbers(got), found
+    spool.ack(spool.claim(1, steady()))
+    assert spool.close() == []
+    assert rows(path) == []
+    return numbers(got), sorted(path.glob("*.corrupt-*[0-9]")), found
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_a_flipped_bit_is_never_sent_and_stops_nothing(path, sound, seed):
-    shutil.copy(sound, path)
+def test_a_flipped_bit_is_never_sent_stops_nothing_and_what_it_damages_is_counted(path, sound, seed):
     where = random.Random(seed)
-    whole = bytearray(path.read_bytes())
+    whole = bytearray(sound.read_bytes())
     for _ in range(1 + seed % 3):
         whole[where.randrange(len(whole))] ^= 1 << where.randrange(8)
-    path.write_bytes(whole)
-    got, found = read(path)
+    leave(path, whole)
+    got, aside, found = read(path)
     assert set(got) <= set(range(1, COUNT))
     assert len(got) == len(set(got))
-    assert len(got) == COUNT - 1 or found["corrupt"]
+    # Where the first page is damaged, nothing tells how many messages there were.
+    assert len(got) + found["corrupt"] >= COUNT - 1 or aside
+    for file in aside:
+        salvage(file)
+    more, _, _ = read(path)
+    assert not set(got) & set(more)
+    assert len(got) + len(more) >= COUNT - 40
 
 
 @pytest.mark.parametrize("seed", range(15))
 def test_a_truncated_file_stops_nothing(path, sound, seed):
     whole = sound.read_bytes()
-    path.write_bytes(whole[: random.Random(seed).randrange(1, len(whole))])
-    got, found = read(path)
+    leave(path, whole[: random.Random(seed).randrange(1, len(whole))])
+    got, (aside,), found = read(path)
+    assert (got, aside.stat().st_size > 0) == ([], True)
     assert found["corrupt"]
-    assert set(got) <= set(range(1, COUNT))
-    (aside,) = path.parent.glob("events.db.corrupt-*[0-9]")
-    assert aside.stat().st_size > 0
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"\0" * 9000, b"SQLite format 3\0" + b"\xff" * 8000])
 def test_what_is_no_database_is_set_aside(path, content):
-    path.write_bytes(content)
-    got, found = read(path)
+    leave(path, content)
+    got, (aside,), found = read(path)
     assert (got, found["corrupt"]) == ([], 1)
-    (aside,) = path.parent.glob("events.db.corrupt-*[0-9]")
     assert aside.read_bytes()[:9000] == content[:9000]
+    with contextlib.suppress(*TROUBLES):
+        assert salvage(aside) == (0, 0, 0, 0)
+    assert read(path)[0] == []
 
 
-def test_what_can_be_read_is_salvaged(path, sound):
-    path.write_bytes(damaged(sound, whole_page=True))
-    got, found = read(path)
-    assert found["corrupt"]
-    assert 60 not in got
-    assert len(got) >= COUNT - 1 - 10
+def test_what_can_be_read_is_put_back_into_the_queue_by_a_salvage(path, sound):
+    leave(path, damaged(sound, whole_page=True))
+    got, (aside,), found = read(path)
+    # All that is in the file is counted.
+    assert (got, found["corrupt"]) == ([], COUNT - 1)
+    done = salvage(aside)
+    assert done.queued >= COUNT - 1 - 10
+    assert (done.dead, done.damaged + done.missing) == (1, COUNT - 1 - done.queued)
+    spool = SqliteSpool(path)
+    assert spool.start() == done.queued
+    again = claim_all(spool)
+    assert numbers(again) == sorted(numbers(again))
+    assert set(numbers(again)) < set(range(COUNT)) - {60}
+    spool.close()
     assert rows(path, "SELECT reason FROM dead") == [("expired",)]
+    assert [file.name.split("-")[0] for file in SpoolDirectory(path).aside()] == ["1"]
+    assert ".db.salvaged-" in SpoolDirectory(path).aside()[0].name
 
 
 def test_a_flipped_payload_is_kept_as_a_dead_letter(path, sound):
-    path.write_bytes(damaged(sound))
-    got, found = read(path)
-    assert got == [number for number in range(1, COUNT) if number != 60]
+    leave(path, damaged(sound))
+    got, aside, found = read(path)
+    assert (got, aside) == ([number for number in range(1, COUNT) if number != 60], [])
     assert found["corrupt"] == 1
     assert [reason for (reason,) in rows(path, "SELECT reason FROM dead ORDER BY id")] == ["expired", "corrupt"]
 
@@ -132,16 +157,14 @@ def killed(path):
     """
     Leave a file as a kill leaves it, with what was written in the write-ahead log.
     """
-    spool = SqliteSpool(path.with_name("other.db"))
+    spool = SqliteSpool(path.parent / "other")
     spool.start()
     for number in range(COUNT):
         spool.put(message(number, SIZE))
     assert spool.sync(10.0)
     for suffix in ("", "-wal"):
-        shutil.copy(f"{spool._journal.path}{suffix}", f"{path}{suffix}")
+        shutil.copy(f"{spool._store.own.file.path}{suffix}", path / f"1-00000001.db{suffix}")
     spool.close()
-    for one in path.parent.glob("other.db*"):
-        one.unlink()
 
 
 def test_the_log_of_a_killed_process_is_read(path):
@@ -152,26 +175,26 @@ def test_the_log_of_a_killed_process_is_read(path):
 @pytest.mark.parametrize("seed", range(15))
 def test_a_damaged_log_stops_nothing(path, seed):
     killed(path)
-    log = path.with_name("events.db-wal")
+    log = path / "1-00000001.db-wal"
     where = random.Random(seed)
     whole = bytearray(log.read_bytes())
     whole[where.randrange(len(whole))] ^= 0x10
     if seed % 2:
         del whole[where.randrange(len(whole)) :]
     log.write_bytes(whole)
-    got, _ = read(path)
+    got, _, _ = read(path)
     assert set(got) <= set(range(COUNT))
     assert len(got) == len(set(got))
 
 
-def test_damage_that_comes_while_it_runs_is_counted_and_the_rest_sent(opened, path):
+def test_damage_that_comes_while_it_runs_is_counted_and_the_rest_sent(opened):
     spool = opened(memory_bytes=10_000)
     put = [message(number, SIZE) for number in range(COUNT)]
     for one in put:
         spool.put(one)
     assert spool.sync(10.0)
-    with spool._committer.gate:
-        connection = spool._journal.file._connection
+    with spool._writer.gate:
+        connection = spool._store.own.file._connection
         for number, change in ((69, "body = x'36'"), (70, "crc = 'x'"), (71, "headers = x'00'")):
             connection.execute(f"UPDATE message SET {change} WHERE id = {put[number].id}")
     got = numbers(claim_all(spool))
@@ -185,13 +208,14 @@ def test_damage_that_comes_while_it_runs_is_counted_and_the_rest_sent(opened, pa
 
 @pytest.mark.parametrize("step", ["read", "write", "checkpoint"])
 @pytest.mark.parametrize(
-    ("error", "kind"), [("database disk image is malformed", "corrupt"), ("disk I/O error", "failed")]
+    ("error", "kind"), [("database disk image is malformed", "corrupt"), ("disk I/O error", "io_error")]
 )
-def test_a_file_that_breaks_while_it_runs_is_given_up_for_a_new_one(opened, path, step, error, kind):
+def test_a_file_that_breaks_while_it_runs_is_written_no_more_and_what_it_has_is_sent(opened, path, step, error, kind):
     spool = opened(memory_bytes=10_000)
     for number in range(COUNT):
         spool.put(message(number, SIZE))
     assert spool.sync(10.0)
+    first = file_in(path)
     got = spool.claim(5, steady())
     spool.ack(got[:2])
     broken = []
@@ -200,47 +224,62 @@ def test_a_file_that_breaks_while_it_runs_is_given_up_for_a_new_one(opened, path
         broken.append(1)
         raise sqlite3.DatabaseError(error)
 
-    setattr(spool._journal.file, step, fail)
+    setattr(spool._store.own.file, step, fail)
     spool.put(message(COUNT, SIZE))
     left = numbers(claim_all(spool))
-    assert left == list(range(5, COUNT + 1))
+    assert sorted(left) == list(range(5, COUNT + 1))
     assert spool.sync(10.0)
     # Once, and never again.
     assert broken == [1]
-    assert faults(spool)[{"failed": "io_error"}.get(kind, kind)] == 1
-    assert list(path.parent.glob(f"events.db.{kind}-*[0-9]"))
+    assert faults(spool)[kind] == 1
     for one in got[2:]:
         spool.retry_at(one, 0.0)
+    eventually(lambda: not first.exists())
     assert spool.close() == []
     assert [int(body) for (body,) in rows(path)] == [2, 3, 4]
 
 
-def test_a_damaged_orphan_is_salvaged(tmp_path, sound, opened):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    spool = opened(at=folder)
-    orphan = folder / "1-00000001.db"
-    orphan.write_bytes(damaged(sound, whole_page=True))
-    spool._adopt_interval = spool._committer._adopt_interval = 0.01
-    spool._committer._adopt_at = 0.0
-    adopted = []
-    eventually(lambda: adopted.append(spool.adopt()) or sum(adopted) > COUNT - 20)
-    eventually(lambda: not orphan.exists())
-    assert len(claim_all(spool)) == sum(adopted)
-    assert faults(spool)["corrupt"]
-    assert len(list(folder.glob("1-00000001.db.corrupt-*[0-9]"))) == 1
+@pytest.mark.parametrize("breaks", ["own", "other"])
+def test_a_file_that_can_t_be_opened_again_is_set_aside_and_what_was_in_it_alone_is_counted(
+    opened, path, sound, breaks
+):
+    spool = opened(memory_bytes=10_000, look_interval=0.01)
+    put = COUNT if breaks == "own" else 5
+    for number in range(put):
+        assert spool.put(message(number, SIZE)) is None
+    assert spool.sync(10.0)
+    if breaks == "other":
+        shutil.copy(sound, path / "1-00000001.db")
+        eventually(spool.adopt)
+    store = spool._store
+    with spool._writer.gate:
+        source = store.own if breaks == "own" else store.others[0]
+        parts = [source.file.path, source.file.path.with_name(f"{source.file.path.name}-wal")]
+        on_disk = source.ranges.count
+
+        def fail(*_):
+            # A disk that forgets.
+            for part in parts:
+                part.write_bytes(b"\xaa" * part.stat().st_size)
+            raise sqlite3.DatabaseError(*["disk I/O error"])
+
+        source.file.read = fail
+    got = claim_all(spool)
+    assert len(got) == (put - on_disk if breaks == "own" else put) == 5
+    assert spool.take_lost() == on_disk > 0
+    assert len(SpoolDirectory(path).aside()) == 1
+    assert spool.put(message(COUNT, SIZE)) is None
+    assert spool.sync(10.0)
+    assert spool.stats().durable == 1
 
 
-def test_an_orphan_with_a_flipped_payload_is_kept_aside(tmp_path, sound, opened):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    (folder / "1-00000001.db").write_bytes(damaged(sound))
-    shutil.copy(sound, folder / "2-00000002.db")
-    with (folder / "2-00000002.db").open("ab") as larger:
-        larger.write(b"\0" * 4096)
-    spool = opened(at=folder)
-    assert spool.stats().size == COUNT - 1 + COUNT - 2
-    assert list(folder.glob("1-00000001.db.corrupt-*[0-9]"))
+def test_a_damaged_orphan_is_set_aside_while_others_live(opened, path, sound):
+    spool = opened(look_interval=0.01)
+    orphan = leave(path, damaged(sound, whole_page=True))
+    eventually(lambda: spool.adopt() or not orphan.exists())
+    assert faults(spool)["corrupt"] == COUNT - 1
+    assert len(SpoolDirectory(path).aside()) == 1
+    assert claim_all(spool) == []
 
 
 @pytest.mark.parametrize("damaged", [set(), {0}, {37}, set(range(300, 420)), {1, 500, 999}, set(range(1000))])

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from sqlite_messages import NO_FAULTS, claim_all, eventually, first_record, message, numbers, rows
+from sqlite_messages import NO_FAULTS, claim_all, eventually, file_in, first_record, message, numbers, rows
 
 from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
-from wirewitness.outbox import SqliteSpool
+from wirewitness.outbox import MemorySpool, SqliteSpool
 from wirewitness.outbox.clock import steady
 from wirewitness.outbox.message import OVERHEAD
+from wirewitness.outbox.overflow import SpillingSpool
 from wirewitness.outbox.sqlite.faults import kind_of
 
 
@@ -39,12 +40,12 @@ def full(spool):
     """
     Let the file grow no more.
     """
-    connection = spool._journal.file._connection
-    with spool._committer.gate:
+    connection = spool._store.own.file._connection
+    with spool._writer.gate:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
     yield
-    with spool._committer.gate:
+    with spool._writer.gate:
         connection.execute("PRAGMA max_page_count = 1000000").fetchall()
 
 
@@ -76,7 +77,7 @@ def test_acknowledging_works_on_a_full_disk_and_makes_room(opened, path):
         spool.put(message(40, SIZE))
         assert spool.sync(10.0) is False
         spool.ack(spool.claim(20, steady()))
-        eventually(lambda: spool._journal.file.read(0, 10_000)[0].id > 20)
+        eventually(lambda: first_record(spool).id > 20)
         eventually(lambda: spool.stats().durable == 21)
     spool.close()
     assert [int(body) for (body,) in rows(path)] == list(range(20, 41))
@@ -84,7 +85,7 @@ def test_acknowledging_works_on_a_full_disk_and_makes_room(opened, path):
 
 def test_the_reserve_is_given_back_and_kept_again(opened, path):
     spool = opened()
-    reserve = path.with_name("events.db-reserve")
+    reserve = path / f"{file_in(path).name}-reserve"
     assert reserve.stat().st_size == 1 << 20
     with full(spool):
         for number in range(3):
@@ -96,32 +97,26 @@ def test_the_reserve_is_given_back_and_kept_again(opened, path):
     assert not reserve.exists()
 
 
-@pytest.mark.parametrize("durability", ["group", "sync"])
-def test_a_spool_that_refuses_takes_nothing_on_a_full_disk(opened, durability):
-    spool = opened(durability, degrade="refuse")
+def test_sync_takes_nothing_that_it_can_t_write(opened):
+    spool = opened("sync")
     for _ in range(3):
         assert spool.put(message(0, SIZE)) is None
-    assert spool.sync(10.0)
     with full(spool):
-        first = spool.put(message(1, SIZE))
-        spool.sync(10.0)
-        # In groups, the first comes before anybody knows.
-        assert first is (None if durability == "group" else Reason.SPOOL_FAILED)
+        assert spool.put(message(1, SIZE)) is Reason.SPOOL_FAILED
         assert spool.put(message(2, SIZE)) is Reason.SPOOL_FAILED
     eventually(lambda: spool.put(message(3, SIZE)) is None)
     left = numbers(claim_all(spool))
-    assert (left.count(0), left.count(2), left.count(3)) == (3, 0, 1)
+    assert (left.count(0), left.count(1), left.count(2), left.count(3)) == (3, 0, 0, 1)
 
 
-def test_sync_keeps_messages_in_memory_if_told_to(opened):
-    spool = opened("sync", degrade="memory")
+def test_what_sync_refuses_is_kept_in_memory_by_an_overflow_policy(opened):
+    spool = SpillingSpool(opened("sync"), MemorySpool())
     for number in range(3):
-        spool.put(message(number, SIZE))
-    with full(spool):
+        assert spool.put(message(number, SIZE)) is None
+    with full(spool._spools[0]):
         assert [spool.put(message(number, SIZE)) for number in range(3, 6)] == [None] * 3
-        assert spool.stats().durable == 3
-    eventually(lambda: spool.stats().durable == 6)
-    assert numbers(claim_all(spool)) == list(range(6))
+        eventually(lambda: spool.stats().durable == 3)
+        assert sorted(numbers(claim_all(spool))) == list(range(6))
 
 
 def test_what_waits_for_room_is_bounded_in_bytes(opened, monkeypatch):
@@ -144,8 +139,8 @@ def test_messages_that_are_not_written_are_told_by_close(opened):
     spool = opened()
     spool.put(message(0, SIZE))
     assert spool.sync(10.0)
-    with spool._committer.gate:
-        connection = spool._journal.file._connection
+    with spool._writer.gate:
+        connection = spool._store.own.file._connection
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
     for number in range(1, 4):
@@ -181,7 +176,7 @@ def stuff(folder):
 
 
 def test_a_real_full_disk_is_lived_with(tiny, opened):
-    path = tiny / "events.db"
+    path = tiny / "spool"
     spool = opened(at=path)
     for number in range(60):
         assert spool.put(message(number, SIZE)) is None
@@ -199,12 +194,11 @@ def test_a_real_full_disk_is_lived_with(tiny, opened):
     assert claimed == list(range(50, 800))
     assert spool.sync(10.0)
     assert spool.close() == []
-    again = opened(at=path)
-    assert again.stats().size == 0
+    assert opened(at=path).stats().size == 0
 
 
 def test_it_starts_on_a_full_disk(tiny, opened):
-    path = tiny / "events.db"
+    path = tiny / "spool"
     spool = opened(at=path)
     for number in range(60):
         spool.put(message(number, SIZE))
@@ -218,7 +212,7 @@ def test_it_starts_on_a_full_disk(tiny, opened):
 
 
 def test_it_starts_on_a_full_disk_where_there_is_no_file_yet(tiny, opened):
-    path = tiny / "events.db"
+    path = tiny / "spool"
     stuff(tiny)
     spool = opened(at=path, memory_bytes=30 * EACH)
     results = [spool.put(message(number, SIZE)) for number in range(40)]
@@ -235,7 +229,7 @@ LIMITED = """
 import resource, sys
 sys.path.insert(0, sys.argv[2])
 from sqlite_messages import *
-from wirewitness.outbox import SqliteSpool
+from wirewitness.outbox import MemorySpool, SqliteSpool
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 spool = SqliteSpool(sys.argv[1])
 spool.start()
@@ -266,16 +260,16 @@ def test_a_disk_that_stays_broken_is_left_alone(opened, monkeypatch):
         raise sqlite3.OperationalError(*["disk I/O error"])
 
     monkeypatch.setattr("wirewitness.outbox.sqlite.file.connect", broken)
-    spool._journal.file.write = broken
+    spool._store.own.file.write = broken
     results = [spool.put(message(number, SIZE)) for number in range(10, 15)]
     assert spool.sync(10.0) is False
     results += [spool.put(message(number, SIZE)) for number in range(15, 30)]
     assert results == [None] * 10 + [Reason.SPOOL_FAILED] * 10
     assert numbers(claim_all(spool)) == list(range(20))
-    # One write, one attempt at a new file, and none for a while.
-    eventually(lambda: len(attempts) == 2)
+    # One write, one attempt to read on and one at a new file, and none for a while.
+    eventually(lambda: len(attempts) == 3)
     assert spool.sync(10.0)
-    assert len(attempts) == 2
+    assert len(attempts) == 3
     assert spool.stats().durable == 0
     assert spool.close() == []
 
@@ -284,14 +278,10 @@ def test_a_disk_that_stays_broken_is_left_alone(opened, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32" or not os.geteuid(), reason="the superuser may write anywhere")
 def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(ConfigurationError, match="can't be written: Permission denied; name a path in a folder"):
-        SqliteSpool(tmp_path / "events.db")
-
-
-def test_a_path_that_can_t_be_written_is_refused(tmp_path):
-    (tmp_path / "events.db.lock").mkdir()
-    with pytest.raises(ConfigurationError, match="can't be written: Is a directory; name a path in a folder"):
-        SqliteSpool(tmp_path / "events.db")
+    with pytest.raises(
+        ConfigurationError, match="can't be written: Permission denied; name a folder that this process may"
+    ):
+        SqliteSpool(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -313,18 +303,16 @@ def test_errors_have_a_kind(error, kind):
 
 
 @pytest.mark.parametrize("durability", ["group", "sync"])
-@pytest.mark.parametrize("at", ["folder", "file"])
-def test_nothing_is_said_to_be_kept_where_the_folder_was_removed(tmp_path, opened, durability, at):
-    folder = tmp_path / "removed"
-    folder.mkdir()
-    spool = opened(durability, at=folder if at == "folder" else folder / "events.db", memory_bytes=20 * EACH)
+@pytest.mark.parametrize("removed", ["folder", "files"])
+def test_nothing_is_said_to_be_kept_where_it_was_removed(path, opened, durability, removed):
+    spool = opened(durability, memory_bytes=20 * EACH)
     for number in range(30):
         assert spool.put(message(number, SIZE)) is None
     assert spool.sync(10.0)
-    shutil.rmtree(folder)
+    shutil.rmtree(path)
     assert spool.stats().durable == 0
-    if at == "file":
-        folder.mkdir()
+    if removed == "files":
+        path.mkdir(mode=0o700)
     spool.sync(10.0)
     # What memory holds is written anew; what stood on the disk alone is counted as lost.
     got = numbers(claim_all(spool, 3))
@@ -334,4 +322,4 @@ def test_nothing_is_said_to_be_kept_where_the_folder_was_removed(tmp_path, opene
     assert spool.put(message(99, SIZE)) is None
     eventually(lambda: spool.sync(10.0) and spool.stats().durable == 1)
     assert spool.close() == []
-    assert len(list(folder.glob("*.db"))) == 1
+    assert len(list(path.glob("*.db"))) == 1

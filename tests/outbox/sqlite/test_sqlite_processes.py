@@ -4,6 +4,7 @@ Processes: killed, forked, side by side, and one after the other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -16,13 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from sqlite_messages import NO_FAULTS, claim_all, eventually, message, numbers, rows
+from sqlite_messages import NO_FAULTS, claim_all, eventually, file_in, message, numbers, rows
 
-from wirewitness.errors import ConfigurationError
 from wirewitness.outbox import SqliteSpool
 from wirewitness.outbox.clock import steady
-from wirewitness.outbox.sqlite.lock import FileLock
-from wirewitness.outbox.sqlite.place import file_of, take_orphan
+from wirewitness.outbox.sqlite.directory import FileLock, SpoolDirectory
 
 
 pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("unmeasured")]
@@ -110,26 +109,6 @@ def test_a_kill_loses_nothing_that_it_may_not(path, durability, round_):
         assert missing == []
 
 
-def test_a_living_process_s_file_is_refused(path):
-    process = start(HOLD, path)
-    pid = process.stdout.readline().strip()
-    with pytest.raises(ConfigurationError) as raised:
-        SqliteSpool(path)
-    assert str(raised.value) == (
-        f"{path} is in use by process {pid}: give a folder, in which each process keeps a file of its own"
-    )
-    kill(process)
-    spool = SqliteSpool(path)
-    assert spool.start() == 3
-    spool.close()
-
-
-def test_one_process_can_t_have_a_file_twice(opened, path):
-    opened()
-    with pytest.raises(ConfigurationError, match=f"is in use by process {os.getpid()}: "):
-        SqliteSpool(path)
-
-
 def test_each_process_has_its_own_file_in_a_folder(tmp_path, opened):
     folder = tmp_path / "many"
     processes = [start(HOLD, f"{folder}/") for _ in range(2)]
@@ -144,7 +123,7 @@ def test_each_process_has_its_own_file_in_a_folder(tmp_path, opened):
         kill(process)
     spool.close()
     assert sorted(numbers(claim_all(opened(at=folder)))) == [0, 0, 1, 1, 2, 2, 9]
-    assert len(list(folder.glob("*.db"))) == 1
+    eventually(lambda: len(list(folder.glob("*.db"))) == 1)
 
 
 def test_an_empty_file_of_a_folder_leaves_nothing(tmp_path, opened):
@@ -157,7 +136,7 @@ def test_an_empty_file_of_a_folder_leaves_nothing(tmp_path, opened):
 
 def test_what_a_killed_process_has_left_is_adopted_while_others_live(tmp_path, opened):
     folder = tmp_path / "many"
-    spool = opened(at=f"{folder}/", adopt_interval=0.01)
+    spool = opened(at=f"{folder}/", look_interval=0.01)
     process = start(HOLD, folder)
     process.stdout.readline()
     assert spool.adopt() == 0
@@ -165,7 +144,9 @@ def test_what_a_killed_process_has_left_is_adopted_while_others_live(tmp_path, o
     adopted = []
     eventually(lambda: adopted.append(spool.adopt()) or sum(adopted) == 3)
     assert numbers(claim_all(spool)) == [0, 1, 2]
+    # It was drained where it was, and is removed.
     eventually(lambda: len(list(folder.glob("*.db"))) == 1)
+    assert spool.stats().size == spool.stats().bytes == 0
 
 
 def test_attempts_and_dead_letters_are_adopted_too(tmp_path, opened):
@@ -198,46 +179,116 @@ def test_attempts_and_dead_letters_are_adopted_too(tmp_path, opened):
     assert rows(own, "SELECT reason FROM dead") == [("status_4xx",)]
 
 
-def left_behind(folder, name, count, first=0):
+def left_behind(folder, name, count, first=0, dead=0):
     """
     Make the file of a dead process.
     """
-    spool = SqliteSpool(folder / name)
+    made = folder.parent / f"made-{name}"
+    spool = SqliteSpool(made)
     spool.start()
     for number in range(count):
         spool.put(message(first + number))
+    for one in spool.claim(dead, steady()) if dead else ():
+        spool.bury(one, "expired")
     spool.close()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file_in(made).rename(folder / name)
 
 
-@pytest.mark.parametrize("step", range(4))
-def test_an_adoption_that_is_cut_short_repeats_nothing(tmp_path, opened, step):
+KILLED = """
+spool = SqliteSpool(path)
+spool.start()
+got = []
+while len(got) < 1000:
+    some = spool.claim(100, steady())
+    spool.ack(some)
+    got += numbers(some)
+    time.sleep(0.001)
+spool.sync(20.0)
+say(*got)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_process_that_is_killed_while_it_drains_others_repeats_nothing_that_it_has_written_down(tmp_path, opened):
     folder = tmp_path / "many"
-    folder.mkdir()
     left_behind(folder, "1-00000001.db", 900)
     left_behind(folder, "2-00000002.db", 600, first=1000)
-    spool = SqliteSpool(folder)
-    adoptions = spool._committer.adoptions()
-    for _ in range(step):
-        next(adoptions, None)
-    adoptions.close()
-    spool._journal.file.close()
-    spool._journal._lock.release()
-    assert sorted(numbers(claim_all(opened(at=folder)))) == [*range(900), *range(1000, 1600)]
+    process = start(KILLED, folder)
+    sent = [int(number) for number in process.communicate(timeout=60)[0].split()]
+    assert len(sent) == len(set(sent)) >= 1000
+    left = numbers(claim_all(opened(at=folder)))
+    assert sorted([*sent, *left]) == [*range(900), *range(1000, 1600)]
+
+
+def test_what_is_tried_or_given_up_of_another_s_file_is_written_there(tmp_path, opened):
+    folder = tmp_path / "many"
+    left_behind(folder, "1-00000001.db", 9)
+    left_behind(folder, "2-00000002.db", 3, first=100)
+    spool = opened(at=folder)
+    got = {int(one.body): one for one in spool.claim(20, steady())}
+    for number in (5, 101):
+        got[number].attempts = 3
+        spool.retry_at(got.pop(number), steady() + 50.0)
+    for number in (6, 102):
+        spool.bury(got.pop(number), "status_4xx")
+    spool.ack(got.values())
+    assert spool.sync(10.0)
+    assert (spool.stats().size, spool.stats().dead) == (2, 2)
+    spool.close()
+    for name, sound in (("1-00000001.db", b"6"), ("2-00000002.db", b"102")):
+        assert rows(folder / name, "SELECT trim(CAST(body AS TEXT)), attempts, reason FROM dead") == [
+            (sound.decode(), 0, "status_4xx")
+        ]
+        assert rows(folder / name, "SELECT attempts FROM attempt") == [(3,)]
+    later = steady() + 100.0
+    again = opened(at=folder)
+    assert sorted((int(one.body), one.attempts) for one in again.claim(20, later)) == [(5, 3), (101, 3)]
+
+
+def test_more_than_fits_into_memory_is_drained_from_every_file_in_its_order(tmp_path, opened):
+    folder = tmp_path / "many"
+    for number in range(5):
+        left_behind(folder, f"{number}-00000001.db", 400, first=1000 * number)
+    spool = opened(at=folder, memory_bytes=20 * 1056)
+    assert spool.stats().size == 2000
+    for number in range(50):
+        spool.put(message(9000 + number))
+    got = numbers(claim_all(spool, 7))
+    for number in range(5):
+        assert [one for one in got if one // 1000 == number] == list(range(1000 * number, 1000 * number + 400))
+    assert sorted(one for one in got if one >= 9000) == list(range(9000, 9050))
+    eventually(lambda: len(list(folder.glob("*.db"))) == 1)
+
+
+def test_dead_letters_of_a_dead_process_stay_where_they_are_and_go_when_they_are_old(tmp_path, opened):
+    folder = tmp_path / "many"
+    left_behind(folder, "1-00000001.db", 9)
+    left_behind(folder, "2-00000002.db", 2, dead=2)
+    spool = opened(at=folder)
+    assert (spool.stats().size, spool.stats().dead) == (9, 0)
+    spool.close()
+    assert rows(folder / "2-00000002.db", "SELECT count(*) FROM dead") == [(2,)]
+    with contextlib.closing(sqlite3.connect(folder / "2-00000002.db")) as connection, connection:
+        connection.execute("UPDATE dead SET buried_ns = 1")
+    opened(at=folder)
+    assert [one.name for one in folder.glob("*.db")] == ["1-00000001.db"]
 
 
 def test_the_largest_file_of_the_dead_is_taken_over(tmp_path, opened):
     folder = tmp_path / "many"
-    folder.mkdir()
     left_behind(folder, "1-00000001.db", 5)
     left_behind(folder, "2-00000002.db", 900, first=100)
     spool = opened(at=folder)
     assert spool.stats().size == 905
-    assert [one.name for one in folder.glob("*.db")] == ["2-00000002.db"]
+    assert spool._store.own.file.path.name == "2-00000002.db"
+    assert len(claim_all(spool)) == 905
+    eventually(lambda: [one.name for one in folder.glob("*.db")] == ["2-00000002.db"])
 
 
 def test_what_is_no_spool_of_ours_is_left_alone(tmp_path, opened):
     folder = tmp_path / "many"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     (folder / "notes.db").write_text("mine")
     (folder / "1-0000000g.db").write_text("mine")
     opened(at=folder)
@@ -272,12 +323,12 @@ def test_a_forked_child_leaves_the_parent_s_file_alone(path, durability, ending)
     process = start(script, path)
     out, _ = process.communicate(timeout=60)
     assert out.splitlines() == ["0 spool_failed 0", f"True {dict(NO_FAULTS)}"]
-    assert len(list(path.parent.glob("events.*-*.db"))) == 1
+    assert len(list(path.glob("*.db"))) == 2
     spool = SqliteSpool(path)
     assert spool.start() == 203
-    assert numbers(claim_all(spool)) == [*range(200), 1000, 1001, 1002]
+    assert sorted(numbers(claim_all(spool))) == [*range(200), 1000, 1001, 1002]
     spool.close()
-    assert sorted(one.name for one in path.parent.iterdir()) == ["events.db", "events.db.lock"]
+    assert list(path.iterdir()) == []
 
 
 @posix
@@ -337,13 +388,13 @@ def test_a_child_can_use_it_while_the_parent_writes_as_fast_as_it_can(path):
     assert run(script, path) == ["0"] * 9
     spool = SqliteSpool(path)
     got = spool.start()
-    assert got >= 8
-    assert len(list(path.parent.glob("*.db"))) == 1
+    assert len(claim_all(spool)) == got >= 8
     spool.close()
+    assert list(path.iterdir()) == []
 
 
 def test_a_lock_whose_file_was_removed_is_taken_anew(tmp_path):
-    one, two = FileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.lock")
+    one, two = FileLock(tmp_path / "a"), FileLock(tmp_path / "a")
     assert one.take()
     assert not two.take()
     one.release(remove=True)
@@ -357,26 +408,21 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(tmp_path):
 
 
 def test_a_lock_without_its_file_leaves_nothing(tmp_path):
-    assert take_orphan(tmp_path / "1-00000001.db") is None
+    directory = SpoolDirectory(tmp_path)
+    directory.files = lambda: [tmp_path / "1-00000001.db"]
+    assert list(directory.orphans()) == []
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_lock_tells_its_file(tmp_path):
-    assert file_of(FileLock(tmp_path / "events.db.lock")) == tmp_path / "events.db"
 
 
 def newer(path):
     left_behind(path.parent, path.name, 5)
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE spool SET version = 7")
-    connection.execute("PRAGMA user_version = 7")
-    connection.commit()
-    connection.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE spool SET version = 7")
+        connection.execute("PRAGMA user_version = 7")
 
 
 def test_a_dead_process_s_file_of_a_newer_schema_is_left_alone(tmp_path, opened):
     folder = tmp_path / "many"
-    folder.mkdir()
     for number in (1, 2):
         newer(folder / f"{number}-0000000{number}.db")
     spool = opened(at=folder)
@@ -388,25 +434,21 @@ def test_a_dead_process_s_file_of_a_newer_schema_is_left_alone(tmp_path, opened)
     assert rows(folder / "1-00000001.db", "SELECT version FROM spool") == [(7,)]
 
 
-def test_an_orphan_waits_while_there_is_no_room_for_it(tmp_path, opened):
+def test_an_orphan_is_drained_while_there_is_no_room(tmp_path, opened):
     folder = tmp_path / "many"
-    spool = opened(at=f"{folder}/", adopt_interval=0.01)
+    spool = opened(at=folder, look_interval=0.01)
     for number in range(50):
         spool.put(message(number, 500))
     assert spool.sync(10.0)
-    connection = spool._journal.file._connection
-    with spool._committer.gate:
+    connection = spool._store.own.file._connection
+    with spool._writer.gate:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
     left_behind(folder, "1-00000001.db", 600, first=1000)
     adopted = []
-    eventually(lambda: adopted.append(spool.adopt()) or dict(spool.stats().faults)["disk_full"])
-    assert (folder / "1-00000001.db").exists()
-    with spool._committer.gate:
-        connection.execute("PRAGMA max_page_count = 1000000").fetchall()
     eventually(lambda: adopted.append(spool.adopt()) or sum(adopted) == 600)
+    assert sorted(numbers(claim_all(spool))) == [*range(50), *range(1000, 1600)]
     eventually(lambda: not (folder / "1-00000001.db").exists())
-    assert numbers(claim_all(spool)) == [*range(50), *range(1000, 1600)]
 
 
 @posix
@@ -419,7 +461,7 @@ def test_a_child_that_is_born_while_the_disk_hangs_keeps_its_messages_in_memory(
     spool.start()
     hangs, over = threading.Event(), threading.Event()
     def hang():
-        with spool._committer.gate:
+        with spool._writer.gate:
             hangs.set()
             over.wait(30.0)
     thread = threading.Thread(target=hang)
@@ -437,4 +479,4 @@ def test_a_child_that_is_born_while_the_disk_hangs_keeps_its_messages_in_memory(
     say(spool.sync(10.0), len(spool.close()))
     """
     assert run(script, path) == ["0", "None", "0", "[1]", "1", "True", "0"]
-    assert [one.name for one in path.parent.glob("*.db")] == ["events.db"]
+    assert len(list(path.glob("*.db"))) == 1

@@ -25,7 +25,7 @@ UNREADABLE: Final = "unreadable"
 
 KINDS: Final = (CORRUPT, DISK_FULL, IO_ERROR, UNREADABLE)
 
-# https://www.sqlite.org/rescode.html, by the primary result code. Before Python 3.11 only the text tells.
+# https://www.sqlite.org/rescode.html, by the primary result code; for errors without a code, the text tells.
 _CODES: Final = MappingProxyType(
     {1: CORRUPT, 5: BUSY, 11: CORRUPT, 13: DISK_FULL, 18: CORRUPT, 20: CORRUPT, 26: CORRUPT}
 )
@@ -141,7 +141,7 @@ def _told(kind: str, error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 
     if kind == CORRUPT:
         return (
             "a file is damaged and was set aside",
-            "none is needed for what could be read; see `wirewitness spool ls` for the file",
+            "`wirewitness spool salvage` with that path puts what can be read of it back into the queue",
         )
     if kind == DISK_FULL:
         return "the disk is full", "free some room on it"

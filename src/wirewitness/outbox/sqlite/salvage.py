@@ -1,138 +1,149 @@
 """
-What can still be read of a damaged file.
+What can still be read of a damaged file, put back into the queue: ``wirewitness spool salvage``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from wirewitness.outbox.sqlite.connection import connect
+from wirewitness.outbox.sqlite.directory import SpoolDirectory, open_private, remove, set_aside
 from wirewitness.outbox.sqlite.faults import TROUBLES
-from wirewitness.outbox.sqlite.file import DEAD_COLUMNS, FIRST, LAST, READ_ROWS, DeadRow, read_messages
-from wirewitness.outbox.sqlite.lock import open_private
-from wirewitness.outbox.sqlite.place import remove
-from wirewitness.outbox.sqlite.record import Record
-from wirewitness.outbox.sqlite.schema import is_whole, prepare, queued_in
+from wirewitness.outbox.sqlite.file import (
+    FIRST,
+    LAST,
+    READ_ROWS,
+    Batch,
+    SpoolFile,
+    connect,
+    count_in,
+    is_whole,
+    prepare,
+    read_messages,
+    row_of,
+)
 
 
 _PAGE: Final = 4096
-# The first, and one for each table and index.
-_FEWEST_PAGES: Final = 7
+# The first, and one for each table.
+_FEWEST_PAGES: Final = 5
 
 # Reads that may fail. Every damaged page costs some, most of them at once.
 _MOST_FAILURES: Final = 20_000
 
-Read = Callable[[int, int, int], list[Any]]
+_NO_ATTEMPTS: Final = "(SELECT 0 AS id, 0 AS attempts, 0.0 AS due)"
+_DEAD: Final = "SELECT * FROM dead WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
 
 
-class Wreck:
+class Salvaged(NamedTuple):
     """
-    A damaged file that was set aside.
+    What came of a salvage.
+
+    Attributes:
+        queued: Messages that are queued again.
+        dead: Dead letters that are kept.
+        damaged: Messages whose checksum is wrong.
+        missing: Messages that the file had, by its own count, and that were not found.
+    """
+
+    queued: int
+    dead: int
+    damaged: int
+    missing: int
+
+
+def salvage(path: Path) -> Salvaged:
+    """
+    Put what can be read of a file that was set aside into a new file beside it, which the next process or a living one drains.
+    Attempts and due times begin anew. The damaged file is renamed, so that it is salvaged once.
+
+    What memory held when the file failed was written elsewhere then, and may be sent twice by this.
 
     Args:
-        path: Where it is now.
+        path: The file.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        sqlite3.Error: If no new file can be made.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._mended = False
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        if not self._mended:
-            self._mended = True
-            self._mend_first_page()
-        with contextlib.closing(connect(self._path)) as connection:
-            yield connection
-
-    def _mend_first_page(self) -> None:
-        """
-        Put another file's first page in place of a damaged one.
-
-        All that SQLite must know to read the others stands there: its own header, and the tables with the pages that they
-        begin at. That is the same in every file of this version, but for the number of pages. The damaged page is kept beside
-        the file.
-        """
-        with contextlib.suppress(*TROUBLES), contextlib.closing(connect(self._path)) as connection:
-            if is_whole(connection):
-                return
-        pages = self._path.stat().st_size // _PAGE
-        model = self._path.with_name(f"{self._path.name}-model")
-        try:
-            with contextlib.closing(connect(model)) as connection:
-                prepare(connection)
-            first = bytearray(model.read_bytes()[:_PAGE])
-        finally:
-            remove(model)
-        if pages < _FEWEST_PAGES or int.from_bytes(first[16:18], "big") != _PAGE:
-            return
-        first[28:32] = pages.to_bytes(4, "big")
-        # The number of pages counts only where these two agree.
-        first[92:96] = first[24:28]
-        kept = Path(f"{self._path}-first-page")
-        with (
-            os.fdopen(open_private(self._path, os.O_RDWR), "r+b") as file,
-            os.fdopen(open_private(kept, os.O_WRONLY | os.O_CREAT), "wb") as beside,
-        ):
-            beside.write(file.read(_PAGE))
-            beside.flush()
-            file.seek(0)
-            file.write(first)
-
-    def missing(self, found: int) -> int:
-        """
-        How many messages are lost for good, as far as the file still tells how many it had.
-
-        Args:
-            found: How many rows could be read, damaged ones included.
-        """
-        try:
-            with self._connection() as connection:
-                return max(0, queued_in(connection) - found)
-        except TROUBLES:
-            return 0
-
-    def messages(self) -> Iterator[list[Record]]:
-        """
-        The messages that can be read, in chunks.
-        """
-        yield from self._scan(self._read, lambda record: int(record.id))
-
-    def dead_letters(self) -> Iterator[list[DeadRow]]:
-        """
-        The dead letters that can be read, in chunks.
-        """
-        yield from self._scan(self._read_dead, lambda row: int(row[0]))
-
-    def _scan(self, read: Callable[..., list[Any]], id_of: Callable[[Any], int]) -> Iterator[list[Any]]:
-        with contextlib.ExitStack() as stack:
+    with contextlib.suppress(*TROUBLES):
+        _mend_first_page(path)
+    lock = SpoolDirectory(path.parent).new()
+    queued = dead = damaged = missing = 0
+    try:
+        with contextlib.closing(SpoolFile(lock.of)) as file:
             try:
-                connection = stack.enter_context(self._connection())
+                with contextlib.closing(connect(path)) as source:
+                    for records in scan(lambda *of: read_messages(source, _NO_ATTEMPTS, *of), lambda record: record.id):
+                        # New ids, in their order: nobody knows who has chosen these.
+                        rows = [row_of(record.message) for record in records if record.message is not None]
+                        file.write(Batch(rows=[(queued + at, *row[1:]) for at, row in enumerate(rows, 1)]))
+                        queued += len(rows)
+                        damaged += len(records) - len(rows)
+                    for letters in scan(lambda *of: source.execute(_DEAD, of).fetchall(), lambda row: row[0]):
+                        file.write(Batch(dead=[(queued + dead + at, *row[1:]) for at, row in enumerate(letters, 1)]))
+                        dead += len(letters)
+                    with contextlib.suppress(*TROUBLES):
+                        missing = max(0, count_in(source) - queued - damaged)
             except TROUBLES:
-                return
-            yield from scan(lambda first, last, most: read(connection, first, last, most), id_of)
+                if not queued:
+                    raise
+            empty = file.empty
+        if empty:
+            remove(lock.of)
+        set_aside(path, "salvaged")
+    except BaseException:
+        remove(lock.of)
+        lock.release(remove=True)
+        raise
+    lock.release(remove=empty)
+    return Salvaged(queued, dead, damaged, missing)
 
-    def _read(self, connection: sqlite3.Connection, first: int, last: int, most: int) -> list[Record]:
-        # Not joined with the attempts: their table may be the damaged one.
-        return read_messages(connection, "(SELECT 0 AS id, 0 AS attempts, 0.0 AS due)", first, last, most)
 
-    def _read_dead(self, connection: sqlite3.Connection, first: int, last: int, most: int) -> list[DeadRow]:
-        sql = f"SELECT {', '.join(DEAD_COLUMNS)} FROM dead WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"  # noqa: S608 -- our own
-        return connection.execute(sql, (first, last, most)).fetchall()
-
-
-def scan(read: Read, id_of: Callable[[Any], int]) -> Iterator[list[Any]]:
+def _mend_first_page(path: Path) -> None:
     """
-    Read all that can be read, by halving what can't until the damaged part is alone.
+    Put another file's first page in place of a damaged one.
+
+    All that SQLite must know to read the others stands there: its own header, and the tables with the pages that they
+    begin at. That is the same in every file of this version, but for the number of pages. The damaged page is kept beside
+    the file.
+    """
+    with contextlib.suppress(*TROUBLES), contextlib.closing(connect(path)) as connection:
+        if is_whole(connection):
+            return
+    pages = path.stat().st_size // _PAGE
+    model = path.with_name(f"{path.name}-model")
+    try:
+        with contextlib.closing(connect(model)) as connection:
+            prepare(connection)
+        first = bytearray(model.read_bytes()[:_PAGE])
+    finally:
+        remove(model)
+    if pages < _FEWEST_PAGES or int.from_bytes(first[16:18], "big") != _PAGE:
+        return
+    first[28:32] = pages.to_bytes(4, "big")
+    # The number of pages counts only where these two agree.
+    first[92:96] = first[24:28]
+    with (
+        os.fdopen(open_private(path, os.O_RDWR), "r+b") as file,
+        os.fdopen(open_private(Path(f"{path}-first-page"), os.O_WRONLY | os.O_CREAT), "wb") as beside,
+    ):
+        beside.write(file.read(_PAGE))
+        beside.flush()
+        file.seek(0)
+        file.write(first)
+
+
+def scan(read: Callable[[int, int, int], list[Any]], id_of: Callable[[Any], int]) -> Iterator[list[Any]]:
+    """
+    Read all that can be read, by halving what cannot until the damaged part is alone.
 
     Args:
-        read: Reads at most so many rows from one id to another, and may raise.
+        read: Reads from one id to another, and at most so many rows; may raise.
         id_of: A row's id.
     """
     ranges = [(FIRST, LAST)]
@@ -143,16 +154,11 @@ def scan(read: Read, id_of: Callable[[Any], int]) -> Iterator[list[Any]]:
             rows = read(first, last, READ_ROWS)
         except TROUBLES:
             failures += 1
-            ranges += reversed(_halves(first, last))
+            if first < last:
+                middle = (first + last) // 2
+                ranges += [(middle + 1, last), (first, middle)]
             continue
         if rows:
             yield rows
         if rows and id_of(rows[-1]) < last:
             ranges.append((id_of(rows[-1]) + 1, last))
-
-
-def _halves(first: int, last: int) -> list[tuple[int, int]]:
-    if first >= last:
-        return []
-    middle = (first + last) // 2
-    return [(first, middle), (middle + 1, last)]

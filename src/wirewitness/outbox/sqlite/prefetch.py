@@ -7,18 +7,18 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
-from wirewitness.outbox.message import Message, Origin
+from wirewitness.outbox.message import Origin
 from wirewitness.outbox.spool import Shelf
 
 
-class Tail:
+class OnDiskRanges:
     """
-    Messages behind those in memory, by the runs of their ids.
+    The messages of one file that are not in memory, by the runs of their ids.
 
-    What it does in one step can't be torn apart by a signal handler that puts a message, too. Whoever calls it holds the
-    shelf's lock.
+    Who calls it holds the lock of the prefetch. What it does in one step cannot be torn apart by a signal handler or a finalizer
+    that puts a message, too.
     """
 
     def __init__(self) -> None:
@@ -35,15 +35,15 @@ class Tail:
         runs = self._runs
         return (runs[0][0], runs[0][1]) if runs else None
 
-    def add(self, number: int, size: int) -> None:
+    def add(self, id_: int, size: int) -> None:
         """
         Add a message at the end.
         """
         run = self._runs[-1] if self._runs else None
-        if run is not None and run[1] + 1 == number:
-            run[1] = number
+        if run is not None and run[1] + 1 == id_:
+            run[1] = id_
         else:
-            self._runs.append([number, number])
+            self._runs.append([id_, id_])
         self.count += 1
         self.bytes += size
 
@@ -54,6 +54,22 @@ class Tail:
         self._runs.append([first, last])
         self.count += count
         self.bytes += size
+
+    def take(self, other: OnDiskRanges) -> None:
+        """
+        Take over all that another has.
+        """
+        self._runs += other._runs
+        self.count += other.count
+        self.bytes += other.bytes
+        other._runs, other.count, other.bytes = [], 0, 0
+
+    def remove(self, size: int) -> None:
+        """
+        Count one message less, which will not be found.
+        """
+        self.count -= 1
+        self.bytes -= size
 
     def advance(self, upto: int, count: int, size: int) -> None:
         """
@@ -75,83 +91,66 @@ class Tail:
         """
         Where nothing is left to read: how many were not found.
         """
-        lost = 0
+        missing = 0
         if not self._runs:
-            lost, self.count, self.bytes = self.count, 0, 0
-        return lost
+            missing, self.count, self.bytes = self.count, 0, 0
+        return max(0, missing)
 
 
-class Window:
+class Prefetch:
     """
     The first messages in memory, the others on disk, in one order.
 
     Args:
         most_bytes: How many bytes are kept in memory.
+
+    Attributes:
+        ready: Those in memory.
+        lock: Guards all of this. It is held for moments, and nothing is waited for under it.
+        own: What stands in this process's own file alone.
+        others: The same for each file of a dead process.
+        spilled_bytes: Bytes of all that was ever put to stand on disk alone.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self.shelf: Shelf = Shelf()
-        self.lock: threading.RLock = self.shelf.lock
-        self.tail: Tail = Tail()
+        self.ready: Shelf = Shelf()
+        self.lock: threading.RLock = self.ready.lock
+        self.own: OnDiskRanges = OnDiskRanges()
+        self.others: tuple[OnDiskRanges, ...] = ()
         self.spilled_bytes: int = 0
 
     def __len__(self) -> int:
-        return len(self.shelf) + self.tail.count
+        count = len(self.ready) + self.own.count
+        return count + sum([ranges.count for ranges in self.others]) if self.others else count
 
     @property
     def bytes(self) -> int:
         """Bytes of all, as the bounds reckon them."""
-        return self.shelf.bytes + self.tail.bytes
+        size = self.ready.bytes + self.own.bytes
+        return size + sum([ranges.bytes for ranges in self.others]) if self.others else size
 
     def full(self, size: int) -> bool:
         """
-        Whether a message of that size would stand on disk alone: it doesn't overtake those that do.
+        Whether a message of that size would stand on disk alone: it does not overtake those that do.
         """
-        return bool(self.tail) or self.shelf.bytes + size > self.most_bytes
+        return bool(self.own) or self.ready.bytes + size > self.most_bytes
 
-    def spill(self, number: int, size: int) -> None:
+    def spill(self, id_: int, size: int) -> None:
         """
         A message stands on disk alone, or will.
         """
-        self.tail.add(number, size)
+        self.own.add(id_, size)
         self.spilled_bytes += size
 
     @property
     def hungry(self) -> bool:
         """Whether messages should be read from disk: at half the room, or sooner if all in memory are being sent."""
-        if not self.tail:
+        if not self.own and not any(self.others):
             return False
-        shelf = self.shelf
-        busy = shelf.bytes < self.most_bytes and len(shelf) <= shelf.claimed
-        return busy or shelf.bytes <= self.most_bytes // 2
-
-    def restock(self, messages: Sequence[Message], upto: int, found: int, size: int) -> bool:
-        """
-        Take in messages that were read.
-
-        Args:
-            messages: They.
-            upto: The greatest id that has been read.
-            found: Their number, with those that turned out to be damaged.
-            size: The bytes of all these.
-
-        Returns:
-            Whether they were taken in; not where another thread is busy with it.
-        """
-        with self.soon() as got:
-            if got:
-                for message in messages:
-                    self.shelf.add(message)
-                self.tail.advance(upto, found, size)
-            return got
-
-    def settle(self) -> int:
-        """
-        Where all has been read: how many messages weren't found.
-        """
-        with self.soon() as got:
-            return self.tail.settle() if got else 0
+        ready = self.ready
+        busy = ready.bytes < self.most_bytes and len(ready) <= ready.claimed
+        return busy or ready.bytes <= self.most_bytes // 2
 
     @contextlib.contextmanager
     def soon(self) -> Iterator[bool]:
@@ -170,10 +169,10 @@ class Window:
         When something can be claimed.
 
         Args:
-            closed: Origins whose messages aren't wanted.
+            closed: Origins whose messages are not wanted.
             soon: When to look again where messages are being read.
         """
-        due = self.shelf.next_due(closed)
+        due = self.ready.next_due(closed)
         if due == 0.0 or not self.hungry:
             return due
         return soon if due is None else min(due, soon)
