@@ -129,7 +129,21 @@ def test_a_handler_that_fails_keeps_no_other_from_running():
     assert run(NATIVE + textwrap.dedent(script)) == ["[1]"]
 
 
-@pytest.mark.parametrize("used", ["used", "unused"])
+@pytest.mark.parametrize(
+    "used",
+    [
+        "unused",
+        pytest.param(
+            "used",
+            marks=[
+                pytest.mark.may_skip_in_ci("CPython 3.13 itself"),
+                pytest.mark.skipif(
+                    not TOLD, reason="CPython 3.13 crashes now and then in a child of a native fork with threads"
+                ),
+            ],
+        ),
+    ],
+)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_a_worker_forked_natively_delivers_its_own_and_nothing_of_the_masters(sink, tmp_path, kind, used):
     script = """

@@ -147,7 +147,7 @@ class SqliteSpool:
         if self._started:
             return 0
         self._started = True
-        with self._writer.gate:
+        with self._writer.inside():
             self._begin()
         found, self._found = self._found, 0
         return found

@@ -11,6 +11,7 @@ import threading
 import time
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final
 
 from wirewitness._guard import fail_open
@@ -92,6 +93,7 @@ class WriterThread:
         self._tickets: list[Ticket] = []
         self._thread: threading.Thread | None = None
         self._unstarted = threading.Lock()
+        self._inside: int | None = None
 
     @property
     def running(self) -> bool:
@@ -100,8 +102,9 @@ class WriterThread:
 
     @property
     def here(self) -> bool:
-        """Whether this is its thread, in which nobody may wait for it."""
-        return self._thread is not None and threading.get_ident() == self._thread.ident
+        """Whether this is its thread, or one that writes in its place: in that, a finalizer or a signal handler cannot wait."""
+        me = threading.get_ident()
+        return self._inside == me or (self._thread is not None and self._thread.ident == me)
 
     def ring(self) -> None:
         """
@@ -164,25 +167,46 @@ class WriterThread:
 
     @fail_open("spool")
     def _round(self) -> bool:
+        with self.inside() as first:
+            return first and self._work()
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[bool]:
+        """
+        Hold the gate, and note that this thread is inside: a signal handler or a finalizer in it must not enter again.
+
+        Returns:
+            Whether it was not inside already.
+        """
         with self.gate:
-            store = self._store
-            busy = self.take_in(_MOST_CALLS)
-            store.commit()
-            tickets, self._tickets = self._tickets, []
-            for ticket in tickets:
-                ticket.answer(durable=not store.holds(ticket.id))
-            store.checkpoint()
-            self._moving = False
-            if store.reading:
-                # What is to be read now is in a file, or taken in.
-                self.take_in()
-                self._moving = store.refill()
-            if self.looking and time.monotonic() >= self._look_at:
-                self._moving = found = store.look()
-                if not found:
-                    self._look_at = time.monotonic() + self._look_interval
-                    self.looking = False
-            return busy or self._moving
+            first = self._inside is None
+            if first:
+                self._inside = threading.get_ident()
+            try:
+                yield first
+            finally:
+                if first:
+                    self._inside = None
+
+    def _work(self) -> bool:
+        store = self._store
+        busy = self.take_in(_MOST_CALLS)
+        store.commit()
+        tickets, self._tickets = self._tickets, []
+        for ticket in tickets:
+            ticket.answer(durable=not store.holds(ticket.id))
+        store.checkpoint()
+        self._moving = False
+        if store.reading:
+            # What is to be read now is in a file, or taken in.
+            self.take_in()
+            self._moving = store.refill()
+        if self.looking and time.monotonic() >= self._look_at:
+            self._moving = found = store.look()
+            if not found:
+                self._look_at = time.monotonic() + self._look_interval
+                self.looking = False
+        return busy or self._moving
 
     def take_in(self, most: int = sys.maxsize) -> bool:
         """
@@ -221,6 +245,7 @@ class WriterThread:
 
     @fail_open("spool")
     def _finish(self) -> None:
-        self.take_in()
-        if self._store.state is not State.CLOSED:
-            self._store.close()
+        with self.inside():
+            self.take_in()
+            if self._store.state is not State.CLOSED:
+                self._store.close()
