@@ -11,16 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wirewitness import (
-    CurlSender,
-    HttpSender,
-    MemorySpool,
-    Outbox,
-    RetryPolicy,
-    configure_telemetry,
-    ledger_of,
-    witness,
-)
+from wirewitness import HttpSender, MemorySpool, Outbox, RetryPolicy, configure_telemetry, ledger_of, witness
 from wirewitness._witness import WitnessOptions
 from wirewitness.conformance import Sink
 from wirewitness.core import limits
@@ -34,7 +25,7 @@ from wirewitness.optimizely import (
     instrument,
     odp_book_of,
 )
-from wirewitness.outbox import Block, Breakers, DispatcherSender, Spill
+from wirewitness.outbox import Block, Breakers, CurlSender, DispatcherSender, Spill
 from wirewitness.telemetry import setup
 
 

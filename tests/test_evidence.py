@@ -12,12 +12,12 @@ import threading
 
 import pytest
 
-from wirewitness._current import Dispatch
 from wirewitness.core.exchange import address_of
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.payload import SMALL, Payload
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence, Verdict
+from wirewitness.dispatch import Dispatch
 from wirewitness.evidence import EvidenceIndex
 from wirewitness.wire.recorder import Recorder
 

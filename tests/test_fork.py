@@ -50,12 +50,12 @@ def test_stages_run_in_order_in_the_child_and_in_reverse_before_it():
     import os
     from wirewitness import fork
     said = []
-    for stage in reversed(fork.Stage):
+    for stage in reversed(fork.ForkStage):
         fork.register(stage, before=lambda stage=stage: said.append(("before", int(stage))),
                       in_child=lambda stage=stage: said.append(("child", int(stage))))
     if not os.fork():
-        print([number for when, number in said if when == "before"] == sorted(map(int, fork.Stage), reverse=True),
-              [number for when, number in said if when == "child"] == sorted(map(int, fork.Stage)), flush=True)
+        print([number for when, number in said if when == "before"] == sorted(map(int, fork.ForkStage), reverse=True),
+              [number for when, number in said if when == "child"] == sorted(map(int, fork.ForkStage)), flush=True)
         os._exit(0)
     os.wait()
     """
@@ -72,7 +72,7 @@ def test_a_fork_that_python_is_not_told_of_runs_the_childs_handlers_once():
     script = """
     from wirewitness import fork
     times = []
-    fork.register(fork.Stage.CLIENTS, in_child=lambda: times.append(fork.was_announced()))
+    fork.register(fork.ForkStage.CLIENTS, in_child=lambda: times.append(fork.was_announced()))
     fork.check()
     if native_fork() == 0:
         fork.check(); fork.check()
@@ -118,8 +118,8 @@ def test_a_handler_that_fails_keeps_no_other_from_running():
     script = """
     from wirewitness import fork
     times = []
-    fork.register(fork.Stage.FAULTS, in_child=lambda: 1 / 0)
-    fork.register(fork.Stage.CLIENTS, in_child=lambda: times.append(1))
+    fork.register(fork.ForkStage.FAULTS, in_child=lambda: 1 / 0)
+    fork.register(fork.ForkStage.CLIENTS, in_child=lambda: times.append(1))
     if native_fork() == 0:
         fork.check()
         print(times, flush=True)
@@ -160,10 +160,10 @@ def test_a_worker_forked_natively_delivers_its_own_and_nothing_of_the_masters(si
         time.sleep(0.3)
         child = native_fork()
         if child == 0:
-            accepted = box.ledger.book().accepted
+            accepted = box.ledger.snapshot().accepted
             for number in range(20):
                 box("POST", url, {"by": worker, "n": number})
-            remains, book = box.flush(20), box.ledger.book()
+            remains, book = box.flush(20), box.ledger.snapshot()
             right = (accepted, remains.empty, book.accepted, book.open) == (0, True, 20, 0)
             if not right:
                 print(worker, accepted, remains, book, box.spool.stats(), flush=True)
@@ -171,7 +171,7 @@ def test_a_worker_forked_natively_delivers_its_own_and_nothing_of_the_masters(si
         children.append(child)
     print([os.waitpid(child, 0)[1] for child in children] == [0, 0])
     box("POST", url, {"by": "master"})
-    print(box.close(20).empty, box.ledger.book().closes)
+    print(box.close(20).empty, box.ledger.snapshot().closes)
     """
     assert run(NATIVE + textwrap.dedent(script), f"{sink.url}/v1/events", str(tmp_path), kind, used) == ["True"] * 3
     by = Counter(json.loads(received.body)["by"] for received in sink.requests)
@@ -185,12 +185,12 @@ def test_a_witness_in_a_worker_forked_natively_counts_from_zero(sink):
     ship = wirewitness.witness(lambda http_verb, url, params: requests.post(url, json=params, timeout=5), name="ship")
     ship("POST", url, {"n": 1})
     if native_fork() == 0:
-        before = ship.ledger.book().accepted
+        before = ship.ledger.snapshot().accepted
         ship("POST", url, {"n": 2})
-        print(before, ship.ledger.book().accepted, ship.ledger.book().open, flush=True)
+        print(before, ship.ledger.snapshot().accepted, ship.ledger.snapshot().open, flush=True)
         os._exit(0)
     os.wait()
-    print(ship.ledger.book().accepted)
+    print(ship.ledger.snapshot().accepted)
     """
     assert run(NATIVE + textwrap.dedent(script), f"{sink.url}/v1/events") == ["0", "1", "0", "1"]
 

@@ -19,7 +19,7 @@ from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence, Verdict
 from wirewitness.outbox import DeadLetter, Form, HttpSender, Message, Outbox
-from wirewitness.outbox.dispatcher import Event
+from wirewitness.outbox.dispatcher import RemadeEvent
 from wirewitness.outbox.sender import Attempt
 from wirewitness.testing import capture
 
@@ -98,10 +98,10 @@ def test_no_repr_on_the_way_of_a_message_shows_it(sink):
     settlement = Settlement(Outcome.FAILED, Verdict.UNOBSERVED, Evidence.CALL)
     attempt = Attempt(message, settlement, 0, 0.0, 1, 503)
     with capture() as dispatches, contextlib.closing(Outbox(HttpSender())) as outbox:
-        outbox.dispatch_event(Event(message))
+        outbox.dispatch_event(RemadeEvent(message))
         outbox.flush(20.0)
         shown = [repr(one) for one in (message, message.request, message.payload, attempt, DeadLetter(message, "x"))]
-        shown += [repr(one) for one in (Event(message), outbox, outbox.spool, outbox.ledger, message.origin)]
+        shown += [repr(one) for one in (RemadeEvent(message), outbox, outbox.spool, outbox.ledger, message.origin)]
     shown += [repr((dispatch, dispatch.exchanges, dispatch.settlement)) for dispatch in dispatches]
     assert len(sink.requests) == 1
     assert [one for one in shown if SECRET in one or "kim" in one] == []

@@ -16,7 +16,7 @@ from figures.loopback import nobody
 from figures.memory import PER_MB, Look
 from figures.row import Row, Scale, Tick
 from figures.sdk import configure_structlog, sdk
-from wirewitness.outbox import HttpSender, MemorySpool, Outbox, Remains, RetryPolicy, Spill, SqliteSpool
+from wirewitness.outbox import FlushResult, HttpSender, MemorySpool, Outbox, RetryPolicy, Spill, SqliteSpool
 
 
 TITLE = "Outbox 5  300,000 held"
@@ -54,8 +54,8 @@ def _row(name: str, folder: Path, port: int, many: int, tick: Tick) -> Row:
             tick()
     after = Look.now()
     grown = (after.resident - before.resident) / PER_MB - BOUND_MB
-    remains: Remains = outbox.flush(0.1)
-    book = outbox.ledger.book()
+    remains: FlushResult = outbox.flush(0.1)
+    book = outbox.ledger.snapshot()
     note = f"{remains}; {book}, closes: {book.closes}"
     outbox.close(0.1)
     return Row(TITLE, f"{many:,}, {name}: MB beyond the bound", "MB", [grown], MOST_BEYOND_MB, note=note)

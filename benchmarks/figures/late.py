@@ -4,8 +4,10 @@ Settling what waits for late evidence, so that none of its cost falls outside of
 
 from __future__ import annotations
 
-from wirewitness import Book, Outcome, Reason
+from wirewitness import Outcome
 from wirewitness.evidence import EVIDENCE
+from wirewitness.ledger import LedgerSnapshot
+from wirewitness.typing import Reason
 
 
 def settle_waiting() -> None:
@@ -16,7 +18,7 @@ def settle_waiting() -> None:
         EVIDENCE.give_up(dispatch, Reason.NO_EVIDENCE)
 
 
-def check(book: Book, outcome: Outcome) -> None:
+def check(book: LedgerSnapshot, outcome: Outcome) -> None:
     """
     Raise unless everything accepted ended as it should: a figure of something else would be worthless.
     """

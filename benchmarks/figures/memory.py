@@ -24,7 +24,8 @@ from figures.late import settle_waiting
 from figures.loopback import server
 from figures.row import Row, Scale, Tick
 from figures.sdk import configure_structlog, sdk
-from wirewitness import process_ledger, witness
+from wirewitness import witness
+from wirewitness.ledger import process_ledger
 
 
 TITLE = "5  memory"
@@ -124,7 +125,7 @@ def _row(dispatches: int, before: Look, after: Look) -> Row:
         "objects after": after.objects,
     }
     grown = (after.resident - before.resident) / PER_MB
-    book = process_ledger.book()
+    book = process_ledger.snapshot()
     return Row(
         TITLE, f"{dispatches:,} dispatches", "MB", [grown], MOST_MB, None, parts, f"{book}, closes: {book.closes}"
     )

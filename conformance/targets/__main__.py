@@ -25,7 +25,7 @@ from conformance.targets.page import page
 from wirewitness.conformance import Received
 from wirewitness.conformance.observation import not_applicable
 from wirewitness.conformance.result import as_json
-from wirewitness.conformance.runner import Aim, Finding, check
+from wirewitness.conformance.runner import Aim, CheckFinding, check
 from wirewitness.conformance.suite import choose
 
 
@@ -51,7 +51,7 @@ def versions(entry: Entry) -> dict[str, str]:
     }
 
 
-def judged_anew(finding: Finding, entry: Entry) -> Finding:
+def judged_anew(finding: CheckFinding, entry: Entry) -> CheckFinding:
     """
     The finding, judged by the payloads inside the envelopes; and by their values, where bytes are not what it is about.
     """
@@ -102,7 +102,7 @@ def played(name: str, only: tuple[str, ...], jobs: int, timeout: float) -> dict[
     return {"name": name, "embeds": entry.embeds, "encodes": entry.encodes, "versions": known, **kept}
 
 
-def _say(name: str, finding: Finding) -> None:
+def _say(name: str, finding: CheckFinding) -> None:
     print(f"{name:<20}{finding.scenario.name:<32}{finding.seconds:6.1f} s", file=sys.stderr, flush=True)
 
 

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from wirewitness import CurlSender, HttpSender, Outbox, RetryPolicy, SqliteSpool
+from wirewitness import HttpSender, Outbox, RetryPolicy, SqliteSpool
+from wirewitness.outbox import CurlSender
 
 
 def http() -> Outbox:

@@ -11,18 +11,12 @@ from wirewitness._version import __version__
 
 
 if TYPE_CHECKING:
-    from wirewitness._current import Dispatch
     from wirewitness._witness import ledger_of, witness
-    from wirewitness.core.exchange import Exchange
-    from wirewitness.core.outcome import Outcome, Reason
-    from wirewitness.core.payload import Payload
+    from wirewitness.core.outcome import Outcome
     from wirewitness.core.retry import RetryPolicy
-    from wirewitness.core.settlement import Settlement
-    from wirewitness.core.verdict import Evidence, Verdict
+    from wirewitness.core.verdict import Verdict
+    from wirewitness.dispatch import Dispatch
     from wirewitness.errors import ConfigurationError, IntegrityError, UnsupportedPayload, WireWitnessError
-    from wirewitness.ledger import PROCESS as process_ledger  # noqa: N811 -- constant inside, a name to use outside
-    from wirewitness.ledger import Book, Ledger
-    from wirewitness.outbox.curl import CurlSender
     from wirewitness.outbox.outbox import Outbox
     from wirewitness.outbox.senders import HttpSender
     from wirewitness.outbox.spool import MemorySpool
@@ -31,22 +25,14 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Book",
     "ConfigurationError",
-    "CurlSender",
     "Dispatch",
-    "Evidence",
-    "Exchange",
     "HttpSender",
     "IntegrityError",
-    "Ledger",
     "MemorySpool",
     "Outbox",
     "Outcome",
-    "Payload",
-    "Reason",
     "RetryPolicy",
-    "Settlement",
     "SqliteSpool",
     "UnsupportedPayload",
     "Verdict",
@@ -54,34 +40,24 @@ __all__ = [
     "__version__",
     "configure_telemetry",
     "ledger_of",
-    "process_ledger",
     "witness",
 ]
 
 _HOMES = {
-    "Book": "ledger",
     "ConfigurationError": "errors",
-    "CurlSender": "outbox.curl",
-    "Dispatch": "_current",
-    "Evidence": "core.verdict",
-    "Exchange": "core.exchange",
+    "Dispatch": "dispatch",
     "HttpSender": "outbox.senders",
     "IntegrityError": "errors",
-    "Ledger": "ledger",
     "MemorySpool": "outbox.spool",
     "Outbox": "outbox.outbox",
     "Outcome": "core.outcome",
-    "Payload": "core.payload",
-    "Reason": "core.outcome",
     "RetryPolicy": "core.retry",
-    "Settlement": "core.settlement",
     "SqliteSpool": "outbox.sqlite",
     "UnsupportedPayload": "errors",
     "Verdict": "core.verdict",
     "WireWitnessError": "errors",
     "configure_telemetry": "telemetry.setup",
     "ledger_of": "_witness",
-    "process_ledger": "ledger:PROCESS",
     "witness": "_witness",
 }
 """By name, the module that is loaded when the name is used: an application loads requests, sqlite3 or the SDK only if it uses them."""

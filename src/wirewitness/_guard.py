@@ -105,7 +105,7 @@ class TapHealth:
 
 TAP_HEALTH: Final = TapHealth()
 
-fork.register(fork.Stage.FAULTS, in_child=INTERNAL_ERRORS.clear)
+fork.register(fork.ForkStage.FAULTS, in_child=INTERNAL_ERRORS.clear)
 
 
 def fail_open(component: str) -> Callable[[Callable[P, T]], Callable[P, T | None]]:

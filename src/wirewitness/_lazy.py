@@ -16,15 +16,14 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], object
 
     Args:
         package: Its name.
-        homes: By name, the module in the package that has it; with a colon and the name that it has there, if that's another.
+        homes: By name, the module in the package that has it.
     """
 
     def find(name: str) -> object:
         if name not in homes:
             msg = f"module {package!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        module, _, other = homes[name].partition(":")
-        found = getattr(import_module(f"{package}.{module}"), other or name)
+        found = getattr(import_module(f"{package}.{homes[name]}"), name)
         setattr(sys.modules[package], name, found)
         return found
 

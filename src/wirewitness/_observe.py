@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from wirewitness import fork
-from wirewitness._current import Dispatch, current
 from wirewitness._guard import fail_open, report_or_raise
 from wirewitness.core.exchange import Origin
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import QUERY_METHODS, Encode, Payload, freeze, freeze_query
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
+from wirewitness.dispatch import Dispatch, current
 from wirewitness.errors import IntegrityError, UnsupportedPayload
 from wirewitness.evidence import EVIDENCE
 from wirewitness.ledger import Ledger
@@ -34,7 +34,7 @@ LISTENERS: Final[list[OnSettle]] = []
 
 
 @dataclass(frozen=True)
-class Options:
+class ObserverOptions:
     """
     How dispatches are observed.
 
@@ -64,7 +64,7 @@ class Observer:
         telemetry: Where it is shown.
     """
 
-    def __init__(self, name: str, adapter: Adapter, options: Options, telemetry: Telemetry) -> None:
+    def __init__(self, name: str, adapter: Adapter, options: ObserverOptions, telemetry: Telemetry) -> None:
         self.ledger = Ledger(name, shown_by=telemetry.shown_by)
         self._name = name
         self._adapter = adapter

@@ -19,7 +19,7 @@ from types import MethodType
 from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack, cast, overload
 
 from wirewitness import wire
-from wirewitness._observe import Observer, OnSettle, Options
+from wirewitness._observe import Observer, ObserverOptions, OnSettle
 from wirewitness.calls import observed
 from wirewitness.core.limits import origins
 from wirewitness.core.payload import Encode
@@ -88,7 +88,7 @@ def witness(*inner: Any, **options: Any) -> Any:
         *inner: What dispatches events.
         **options: See :class:`WitnessOptions`:
 
-    Options:
+    ObserverOptions:
         name: The dispatcher's name in spans, metrics and logs; by default that of the class or function. Calls under
             one name add up.
         payload: For a callable of any signature, what it sends: an argument's name, or a callable that gets the call's
@@ -150,7 +150,7 @@ class _Settings:
     suppress_http_instrumentation: bool = True
     tracer_provider: TracerProvider | None = None
     meter_provider: MeterProvider | None = None
-    observe: Options = field(default_factory=Options)
+    observe: ObserverOptions = field(default_factory=ObserverOptions)
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> _Settings:
@@ -160,8 +160,8 @@ class _Settings:
             msg = f"witness() has no option {', '.join(unknown)}; its options: {known}"
             raise ConfigurationError(msg)
         receivers = origins("receiver_origins", options.pop("receiver_origins", ()))
-        observing = {name: options.pop(name) for name in tuple(options) if name in Options.__dataclass_fields__}
-        settings = cls(observe=Options(**observing, receivers=receivers), **options)
+        observing = {name: options.pop(name) for name in tuple(options) if name in ObserverOptions.__dataclass_fields__}
+        settings = cls(observe=ObserverOptions(**observing, receivers=receivers), **options)
         settings._check()
         return settings
 
@@ -210,7 +210,7 @@ class _Settings:
 
 
 def _settings_again(options: dict[str, Any], observe: dict[str, Any]) -> _Settings:
-    return _Settings(observe=Options(**observe), **options)
+    return _Settings(observe=ObserverOptions(**observe), **options)
 
 
 def _check_that_it_pickles(name: str, value: object) -> None:

@@ -17,8 +17,8 @@ from concurrent.futures import CancelledError
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, Protocol
 
-from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
+from wirewitness.dispatch import Dispatch
 from wirewitness.errors import IntegrityError
 from wirewitness.proxy import blank_proxy, fill_proxy, keep_attributes
 

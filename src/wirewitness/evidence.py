@@ -27,11 +27,11 @@ from typing import Final, NamedTuple
 
 from wirewitness import fork
 from wirewitness._clock import Clock, monotonic
-from wirewitness._current import CURRENT, Dispatch
 from wirewitness.core.exchange import Address
 from wirewitness.core.outcome import Reason
 from wirewitness.core.payload import SMALL
 from wirewitness.core.pieces import TooMuch, pieces_of
+from wirewitness.dispatch import CURRENT, Dispatch
 
 
 _LEAST_RECORDED: Final = 4 << 20
@@ -380,4 +380,4 @@ def _start_empty_in_child() -> None:
     CURRENT.set(None)
 
 
-fork.register(fork.Stage.EVIDENCE, in_child=_start_empty_in_child)
+fork.register(fork.ForkStage.EVIDENCE, in_child=_start_empty_in_child)

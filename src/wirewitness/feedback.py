@@ -72,7 +72,7 @@ class _Mark:
 
 _marks: Final[dict[int, _Mark]] = {}
 
-fork.register(fork.Stage.TELEMETRY, in_child=_marks.clear)
+fork.register(fork.ForkStage.TELEMETRY, in_child=_marks.clear)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ A forked child has one thread, copies of all locks (also of those that a thread 
 all that the parent waits for. What waits is the parent's. So the child makes new locks, starts empty, and touches none of
 the parent's files.
 
-Who needs that registers for a :class:`Stage`, once per module. The stages are the table of what happens, in order:
+Who needs that registers for a :class:`ForkStage`, once per module. The stages are the table of what happens, in order:
 
 ============  =========================================  ==========================================
 stage         before the fork (last stage first)         in the child (first stage first)
@@ -44,7 +44,7 @@ from typing import Final
 Handler = Callable[[], object]
 
 
-class Stage(enum.IntEnum):
+class ForkStage(enum.IntEnum):
     """
     When a module is told: each may use what the stages before its own have made fit for use again.
     """
@@ -59,9 +59,9 @@ class Stage(enum.IntEnum):
 
 
 # Written at import and in tests only.
-_before: Final[dict[Stage, list[Handler]]] = {stage: [] for stage in Stage}
-_in_parent: Final[dict[Stage, list[Handler]]] = {stage: [] for stage in Stage}
-_in_child: Final[dict[Stage, list[Handler]]] = {stage: [] for stage in Stage}
+_before: Final[dict[ForkStage, list[Handler]]] = {stage: [] for stage in ForkStage}
+_in_parent: Final[dict[ForkStage, list[Handler]]] = {stage: [] for stage in ForkStage}
+_in_child: Final[dict[ForkStage, list[Handler]]] = {stage: [] for stage in ForkStage}
 
 _pid = os.getpid()
 _announced = False
@@ -72,7 +72,11 @@ _NAP: Final = 0.005
 
 
 def register(
-    stage: Stage, *, before: Handler | None = None, in_parent: Handler | None = None, in_child: Handler | None = None
+    stage: ForkStage,
+    *,
+    before: Handler | None = None,
+    in_parent: Handler | None = None,
+    in_child: Handler | None = None,
 ) -> None:
     """
     Have functions called at every fork from now on. They must not raise.
@@ -157,7 +161,7 @@ def _tell_python() -> None:
 def _prepare() -> None:
     global _announced  # noqa: PLW0603 -- there is one process
     _announced = True
-    for stage in reversed(Stage):
+    for stage in reversed(ForkStage):
         for handler in tuple(_before[stage]):
             handler()
 
@@ -165,7 +169,7 @@ def _prepare() -> None:
 def _parent() -> None:
     global _announced  # noqa: PLW0603 -- there is one process
     _announced = False
-    for stage in Stage:
+    for stage in ForkStage:
         for handler in tuple(_in_parent[stage]):
             handler()
 
@@ -173,7 +177,7 @@ def _parent() -> None:
 def _child() -> None:
     global _announced, _pid  # noqa: PLW0603 -- there is one process
     failure: Exception | None = None
-    for stage in Stage:
+    for stage in ForkStage:
         for handler in tuple(_in_child[stage]):
             try:
                 handler()

@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import Final
 
 from wirewitness import fork
-from wirewitness._current import Dispatch
 from wirewitness.core.outcome import REASONS, Outcome, Reason
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
+from wirewitness.dispatch import Dispatch
 
 
 class Stage(enum.StrEnum):
@@ -35,7 +35,7 @@ class Stage(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Book:
+class LedgerSnapshot:
     """
     A ledger's counts at one instant, in payloads.
 
@@ -112,7 +112,7 @@ class _Counts:
             self.stock[stage] += number
 
 
-def _book(all_counts: Iterable[_Counts]) -> Book:
+def _book(all_counts: Iterable[_Counts]) -> LedgerSnapshot:
     settled = {(outcome, reason): 0 for outcome in Outcome for reason in REASONS[outcome]}
     verdicts = dict.fromkeys(Verdict, 0)
     pending = dict.fromkeys(Stage, 0)
@@ -127,7 +127,9 @@ def _book(all_counts: Iterable[_Counts]) -> Book:
         for (outcome, reason, verdict), number in counts.endings():
             settled[outcome, reason] = settled.get((outcome, reason), 0) + number
             verdicts[verdict] += number
-    return Book(accepted, MappingProxyType(settled), MappingProxyType(pending), MappingProxyType(verdicts), exchanges)
+    return LedgerSnapshot(
+        accepted, MappingProxyType(settled), MappingProxyType(pending), MappingProxyType(verdicts), exchanges
+    )
 
 
 class Ledger:
@@ -144,7 +146,7 @@ class Ledger:
         self.name = name
         self.shown_by = shown_by
         self._counts = _Counts()
-        (process or PROCESS).include(self, self._counts)
+        (process or process_ledger).include(self, self._counts)
 
     def accept(self, dispatch: Dispatch) -> None:
         """
@@ -271,7 +273,7 @@ class Ledger:
             if counted is not None:
                 counted.clear()
 
-    def book(self) -> Book:
+    def snapshot(self) -> LedgerSnapshot:
         """
         The counts at this instant.
         """
@@ -286,7 +288,7 @@ class Ledger:
         return dispatch in self._counts.open
 
     def __repr__(self) -> str:
-        return f"<Ledger {self.name}: {self.book()}>"
+        return f"<Ledger {self.name}: {self.snapshot()}>"
 
 
 _Key = tuple[str, object]
@@ -321,19 +323,19 @@ class ProcessLedger:
             named.remove(counts)
             named[0].add(counts)
 
-    def books(self) -> dict[str, Book]:
+    def books(self) -> dict[str, LedgerSnapshot]:
         """
         The counts of this instant by dispatcher name.
         """
         return self._books(list(self._named))
 
-    def books_shown_by(self, meter_provider: object) -> dict[str, Book]:
+    def books_shown_by(self, meter_provider: object) -> dict[str, LedgerSnapshot]:
         """
         The counts of this instant, by name, of those dispatchers that were given to a meter provider; None for the global one.
         """
         return self._books([key for key in list(self._named) if key[1] is meter_provider])
 
-    def _books(self, keys: list[_Key]) -> dict[str, Book]:
+    def _books(self, keys: list[_Key]) -> dict[str, LedgerSnapshot]:
         fork.check()
         by_name: dict[str, list[_Counts]] = {}
         with _lock:
@@ -341,7 +343,7 @@ class ProcessLedger:
                 by_name.setdefault(key[0], []).extend(self._named[key])
             return {name: _book(named) for name, named in by_name.items()}
 
-    def book(self) -> Book:
+    def snapshot(self) -> LedgerSnapshot:
         """
         The counts of this instant of all dispatchers together.
         """
@@ -358,20 +360,20 @@ class ProcessLedger:
                 counts.clear()
 
     def __repr__(self) -> str:
-        return f"<ProcessLedger: {self.book()}>"
+        return f"<ProcessLedger: {self.snapshot()}>"
 
 
 # One lock for all books, so that the process-wide one closes at every instant too. It can be entered again by the thread
 # that holds it: a dispatch may run inside a garbage collection or a signal handler.
 _lock = threading.RLock()
 
-PROCESS: Final = ProcessLedger()
+process_ledger: Final = ProcessLedger()
 
 
 def _start_empty_in_child() -> None:
     global _lock  # noqa: PLW0603 -- the parent's lock may be held by a thread that the child doesn't have
     _lock = threading.RLock()
-    PROCESS.clear()
+    process_ledger.clear()
 
 
-fork.register(fork.Stage.BOOKS, in_child=_start_empty_in_child)
+fork.register(fork.ForkStage.BOOKS, in_child=_start_empty_in_child)

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from wirewitness.core.payload import Unreadable
+from wirewitness.core.payload import UnreadableSource
 from wirewitness.core.request import verb_of
 from wirewitness.errors import ConfigurationError, shown
 from wirewitness.typing import Adapter, Intent, Selector
@@ -315,7 +315,7 @@ def read_event(name: str = "event") -> Adapter:
     Reads calls with one event, given by position or as keyword ``name``.
 
     Where an event's ``params`` are made anew at each read, the dispatcher reads other ones than wirewitness does: what it
-    sends can't be known, and the payload is ``Unreadable``.
+    sends can't be known, and the payload is ``UnreadableSource``.
     """
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Intent:
@@ -323,7 +323,7 @@ def read_event(name: str = "event") -> Adapter:
         intent = intent_of(given)
         if intent.params is given or isinstance(given, Mapping) or given.params is intent.params:
             return intent
-        return intent._replace(params=Unreadable())
+        return intent._replace(params=UnreadableSource())
 
     return read
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from wirewitness._clock import Deadline
-from wirewitness._current import Dispatch
 from wirewitness._observe import LISTENERS
 from wirewitness.core.outcome import Reason
+from wirewitness.dispatch import Dispatch
 from wirewitness.evidence import EVIDENCE
 
 

@@ -7,7 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from wirewitness.core.payload import Encode
+from wirewitness.core.exchange import Exchange
+from wirewitness.core.outcome import Reason
+from wirewitness.core.payload import Encode, Payload
+from wirewitness.core.settlement import Settlement
+from wirewitness.core.verdict import Evidence
 
 
 class Intent(NamedTuple):
@@ -34,4 +38,4 @@ Adapter: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], Intent]"
 Selector: TypeAlias = "str | Callable[..., Any]"
 """An argument's name, or a callable that gets the call's own arguments and returns the value."""
 
-__all__ = ["Adapter", "Encode", "Intent", "Selector"]
+__all__ = ["Adapter", "Encode", "Evidence", "Exchange", "Intent", "Payload", "Reason", "Selector", "Settlement"]

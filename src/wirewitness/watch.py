@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from wirewitness import ending, wire
-from wirewitness._current import CURRENT, Dispatch
 from wirewitness._guard import fail_open
 from wirewitness.core.exchange import Exchange, Origin
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.settlement import Settlement, judge
 from wirewitness.core.verdict import Evidence, Verdict
+from wirewitness.dispatch import CURRENT, Dispatch
 from wirewitness.evidence import EVIDENCE
 
 

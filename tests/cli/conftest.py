@@ -10,9 +10,9 @@ import pytest
 
 from click.testing import CliRunner, Result
 
-from wirewitness import process_ledger
 from wirewitness._guard import INTERNAL_ERRORS
 from wirewitness.cli.commands import wirewitness
+from wirewitness.ledger import process_ledger
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from wirewitness.cli.demo import scenarios, stage
 from wirewitness.cli.demo.datafile import EVENT, FLAG
-from wirewitness.cli.demo.scenarios import SCENARIOS, Act, Ending, Scenario
+from wirewitness.cli.demo.scenarios import SCENARIOS, Act, DemoScenario, Ending
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.verdict import Evidence, Verdict
 
@@ -250,7 +250,7 @@ class Raising:
 
 def scenario_of(sender):
     well = SCENARIOS[0].expected
-    return Scenario("a sender of the test's", "test-sender", sender, "/v1/events", Act.TRACK, well)
+    return DemoScenario("a sender of the test's", "test-sender", sender, "/v1/events", Act.TRACK, well)
 
 
 def test_a_sender_that_sends_nothing_is_shown_as_unconfirmed(shown, monkeypatch):

@@ -7,16 +7,16 @@ import pytest
 from wirewitness.cli.demo.findings import agreement, differences, findings
 from wirewitness.cli.demo.program import notable, total
 from wirewitness.cli.demo.records import Records
-from wirewitness.cli.demo.scenarios import SCENARIOS, Act, Scenario
-from wirewitness.cli.demo.stage import Stage
+from wirewitness.cli.demo.scenarios import SCENARIOS, Act, DemoScenario
+from wirewitness.cli.demo.stage import DemoStage
 from wirewitness.cli.demo.words import counted, duration, seen_on_the_wire
-from wirewitness.ledger import Book
+from wirewitness.ledger import LedgerSnapshot
 
 
 @pytest.fixture
 def play(sink):
     records = Records()
-    acting = Stage(sink, records.tracer_provider, records.meter_provider)
+    acting = DemoStage(sink, records.tracer_provider, records.meter_provider)
     yield acting.play
     records.close()
 
@@ -78,7 +78,7 @@ def test_an_endpoint_that_got_a_request_unseen_does_not_agree(well, sink):
 
 
 def test_a_book_that_does_not_close_is_a_difference(well, sink):
-    assert differences([well], sink.requests, Book(accepted=1)) == ["the book does not close"]
+    assert differences([well], sink.requests, LedgerSnapshot(accepted=1)) == ["the book does not close"]
 
 
 def test_books_add_up(well, rejected):
@@ -103,7 +103,7 @@ class Persistent:
 
 
 def test_attempts_with_the_same_answer_are_told_together(play):
-    run = play(Scenario("", "persistent", Persistent, "/status/503", Act.TRACK, SCENARIOS[1].expected))
+    run = play(DemoScenario("", "persistent", Persistent, "/status/503", Act.TRACK, SCENARIOS[1].expected))
     assert seen_on_the_wire(run) == "POST 503 3 times"
 
 

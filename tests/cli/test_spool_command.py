@@ -34,7 +34,7 @@ def fill(path, queued=3, dead=2, *, close=True):
         assert spool.put(message(number, age=7200.0)) is None
     for one in spool.claim(dead, steady()):
         one.attempts = 4
-        spool.bury(one, Reason.STATUS_4XX.value)
+        spool.dead_letter(one, Reason.STATUS_4XX.value)
     assert spool.sync(10.0)
     if close:
         spool.close()

@@ -20,7 +20,7 @@ from wirewitness.conformance.agreement import Agreement
 from wirewitness.conformance.load import load
 from wirewitness.conformance.observation import Observation, Report, failed, not_applicable
 from wirewitness.conformance.payloads import plain
-from wirewitness.conformance.runner import Finding
+from wirewitness.conformance.runner import CheckFinding
 from wirewitness.conformance.suite import find
 
 
@@ -134,12 +134,12 @@ def test_a_finding_about_the_caller_is_judged_by_the_value_and_one_about_bytes_i
             (received(compact),),
             Report(calls=({"raised": None, "returned": "", "seconds": 0},)),
         )
-        finding = Finding(find(name), not_applicable(""), seen, Agreement(None))
+        finding = CheckFinding(find(name), not_applicable(""), seen, Agreement(None))
         marks[name] = judged_anew(finding, TARGETS["httpx"]).result.mark.value
     assert marks == {"payload/plain": "warn", "status/200": "pass"}
 
 
 def test_what_an_sdk_has_no_place_for_is_not_applicable():
     judged_anew = importlib.import_module("conformance.targets.__main__").judged_anew
-    finding = Finding(find("headers/own_field"), failed(""), Observation(()), Agreement(None))
+    finding = CheckFinding(find("headers/own_field"), failed(""), Observation(()), Agreement(None))
     assert judged_anew(finding, TARGETS["posthog"]).result.mark.value == "n/a"

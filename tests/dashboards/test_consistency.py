@@ -26,9 +26,9 @@ from wirewitness import HttpSender, Outbox, Outcome, Verdict, witness
 from wirewitness.conformance import Sink
 from wirewitness.core.outcome import Reason
 from wirewitness.ledger import Stage
-from wirewitness.optimizely import CachedConfigManager, Fault, Source, experiment, instrument, visitor
+from wirewitness.optimizely import CachedConfigManager, DatafileSource, Fault, experiment, instrument, visitor
 from wirewitness.telemetry.events import Ended
-from wirewitness.telemetry.experiments import Slip
+from wirewitness.telemetry.experiments import ExperimentFault
 
 
 # Labels that Prometheus adds, or that recording rules keep.
@@ -223,8 +223,8 @@ def test_every_value_that_a_rule_or_a_runbook_asks_for_can_be_there():
         "outcome": {outcome.value for kind in (Outcome, Ended) for outcome in kind},
         "verdict": {verdict.value for verdict in Verdict},
         "stage": {stage.value for stage in Stage},
-        "source": {source.value for source in Source},
-        "reason": {one.value or "none" for kind in (Reason, Fault, Slip) for one in kind},
+        "source": {source.value for source in DatafileSource},
+        "reason": {one.value or "none" for kind in (Reason, Fault, ExperimentFault) for one in kind},
     }
     for where, expression in expressions():
         for label, _, pattern in matchers_in(expression):

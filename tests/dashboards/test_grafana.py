@@ -17,8 +17,8 @@ import yaml
 
 from servers import DASHBOARDS, Prometheus, eventually, fetched, require, stack
 
-from wirewitness import Outcome, Verdict, process_ledger
-from wirewitness.ledger import Stage
+from wirewitness import Outcome, Verdict
+from wirewitness.ledger import Stage, process_ledger
 
 
 sys.path.insert(0, str(DASHBOARDS / "grafana"))
@@ -216,7 +216,7 @@ class Run:
         return self.name if self.path == "otlp" else "applications"
 
     @property
-    def book(self):
+    def snapshot(self):
         return process_ledger.books()[self.name]
 
     def targets(self):

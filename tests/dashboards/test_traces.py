@@ -23,9 +23,10 @@ from requests.adapters import HTTPAdapter
 from servers import DASHBOARDS, OPENER, attributes, fetched
 from urllib3.util.retry import Retry
 
-from wirewitness import process_ledger, witness
+from wirewitness import witness
 from wirewitness.cli.commands import wirewitness
 from wirewitness.cli.demo import program
+from wirewitness.ledger import process_ledger
 
 
 KINDS = {1: "internal", 2: "server", 3: "client"}

@@ -19,7 +19,7 @@ from optimizely.helpers.enums import NotificationTypes
 
 from wirewitness import ConfigurationError, witness
 from wirewitness._guard import INTERNAL_ERRORS
-from wirewitness.optimizely import CachedConfigManager, Fault, Fetched, Source
+from wirewitness.optimizely import CachedConfigManager, DatafileSource, Fault, Fetched
 from wirewitness.optimizely.datafile_fetch import may_follow
 from wirewitness.testing import capture
 
@@ -81,7 +81,7 @@ def test_what_is_no_datafile_leaves_the_last_good_one_served(bad, cdn, client, f
     assert (fetch.outcome, fetch.fault) == (Fetched.FAILED, fault)
     assert faults(fault.value) == 1
     if not bad.startswith("304"):
-        assert (decided(one), one.config_manager.source) == (before, Source.CDN)
+        assert (decided(one), one.config_manager.source) == (before, DatafileSource.CDN)
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -91,7 +91,7 @@ def test_the_fallback_is_served_where_there_was_never_a_good_one(bad, cdn, clien
 
     assert decided(one) in {"one_page", "three_pages"}
     assert one.get_optimizely_config().revision == "1"
-    assert one.config_manager.source is Source.FALLBACK
+    assert one.config_manager.source is DatafileSource.FALLBACK
 
 
 @pytest.mark.processes
@@ -101,7 +101,11 @@ def test_a_server_that_takes_for_ever_is_given_up(slow, cdn, manage, datafile, f
     manager = manage(timeout=0.5, fallback=datafile)
 
     assert fetches.wait_for(1)
-    assert (fetches[0].fault, fetches[0].error_type, manager.source) == (Fault.TIMEOUT, "timeout", Source.FALLBACK)
+    assert (fetches[0].fault, fetches[0].error_type, manager.source) == (
+        Fault.TIMEOUT,
+        "timeout",
+        DatafileSource.FALLBACK,
+    )
 
 
 @pytest.mark.processes
@@ -191,7 +195,7 @@ def test_a_server_that_is_gone_leaves_the_last_good_one_served(cdn, manage, fetc
 
     fetch = fetches.next(manager)
     assert (fetch.fault, fetch.status) == (Fault.CONNECTION, None)
-    assert (manager.get_config().revision, manager.source) == ("7", Source.CDN)
+    assert (manager.get_config().revision, manager.source) == ("7", DatafileSource.CDN)
 
 
 def test_a_datafile_that_is_too_long_is_not_taken(cdn, manage, datafile, fetches):
@@ -279,7 +283,7 @@ def test_without_waiting_the_first_decision_is_made_by_the_fallback(cdn, client,
     cdn.answer = cdn.hang
     one = client(fallback=datafile, wait=False)
     assert decided(one) in {"one_page", "three_pages"}
-    assert one.config_manager.source is Source.FALLBACK
+    assert one.config_manager.source is DatafileSource.FALLBACK
 
 
 def test_the_first_decision_waits_for_the_first_fetch_and_only_so_long(cdn, client, fetches):
@@ -325,7 +329,7 @@ def test_a_fallback_may_be_a_path_bytes_or_a_callable(cdn, manage, datafile, tmp
     path.write_text(datafile)
     for fallback in (path, str(path), datafile.encode(), lambda: datafile):
         manager = manage(fallback=fallback)
-        assert (manager.get_config().revision, manager.source) == ("7", Source.FALLBACK)
+        assert (manager.get_config().revision, manager.source) == ("7", DatafileSource.FALLBACK)
 
 
 @pytest.mark.parametrize("wrong", ["<html>", 1, None], ids=["html", "a number", "nothing"])

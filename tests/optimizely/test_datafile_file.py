@@ -13,10 +13,10 @@ import time
 import pytest
 
 from wirewitness.errors import ConfigurationError
-from wirewitness.optimizely import Fetched, Source
-from wirewitness.optimizely.datafile_fetch import Answer
+from wirewitness.optimizely import DatafileSource, Fetched
+from wirewitness.optimizely.datafile_fetch import FetchAnswer
 from wirewitness.optimizely.datafile_file import Stored
-from wirewitness.optimizely.datafile_supply import Options
+from wirewitness.optimizely.datafile_supply import SupplyOptions
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def rewrite(path, **changes):
 def test_a_cold_start_needs_no_network(written, cdn, manage):
     cdn.close()
     manager = manage(cache_path=written)
-    assert (manager.get_config().revision, manager.source) == ("7", Source.FILE)
+    assert (manager.get_config().revision, manager.source) == ("7", DatafileSource.FILE)
 
 
 def test_a_fresh_file_is_not_fetched_again(written, cdn, manage):
@@ -58,7 +58,7 @@ def test_an_expired_file_is_served_while_the_server_hangs(written, cdn, manage):
     rewrite(written, saved=time.time() - 10_000)
     cdn.answer = cdn.hang
     manager = manage(cache_path=written, wait=False)
-    assert (manager.get_config().revision, manager.source) == ("7", Source.FILE)
+    assert (manager.get_config().revision, manager.source) == ("7", DatafileSource.FILE)
     assert manager.gauges().age >= 10_000
 
 
@@ -66,14 +66,14 @@ def test_an_expired_file_goes_before_the_fallback(written, cdn, manage, project)
     rewrite(written, saved=time.time() - 10_000)
     cdn.answer = cdn.status(500)
     manager = manage(cache_path=written, fallback=json.dumps(project | {"revision": "1"}))
-    assert (manager.get_config().revision, manager.source) == ("7", Source.FILE)
+    assert (manager.get_config().revision, manager.source) == ("7", DatafileSource.FILE)
 
 
 def test_a_file_s_datafile_is_asked_for_by_its_tag_and_its_time_renewed(written, cdn, manage, fetches):
     rewrite(written, saved=time.time() - 10_000)
     manage(cache_path=written)
     assert fetches.wait_for(1)
-    assert (fetches[0].outcome, fetches[0].status, fetches[0].source) == (Fetched.UNCHANGED, 304, Source.CDN)
+    assert (fetches[0].outcome, fetches[0].status, fetches[0].source) == (Fetched.UNCHANGED, 304, DatafileSource.CDN)
     assert json.loads(written.read_text())["saved"] > time.time() - 5_000
 
 
@@ -87,7 +87,7 @@ def test_what_another_process_has_fetched_meanwhile_is_taken_from_the_file(path,
 
     one._renew(asked=False)
 
-    assert (one.get_config().revision, one.source) == ("8", Source.FILE)
+    assert (one.get_config().revision, one.source) == ("8", DatafileSource.FILE)
     assert len(cdn.requests) == asked
 
 
@@ -166,8 +166,8 @@ def test_an_error_text_holds_nothing_of_a_datafile_or_a_key(datafile, manage):
 
 
 def test_reprs_hold_nothing_of_a_datafile_or_a_key():
-    options = Options("http://CANARY/", "CANARY", 1.0, 1.0, 0.1, 1, "CANARY", None, None)
-    shown = [options, Stored("CANARY", 0.0, None, None), Answer(200, b"CANARY", None, None)]
+    options = SupplyOptions("http://CANARY/", "CANARY", 1.0, 1.0, 0.1, 1, "CANARY", None, None)
+    shown = [options, Stored("CANARY", 0.0, None, None), FetchAnswer(200, b"CANARY", None, None)]
     assert "CANARY" not in repr(shown)
 
 
@@ -190,7 +190,7 @@ def test_a_file_of_another_url_or_of_another_format_is_silently_overwritten(chan
     rewrite(written, **change)
     manager = manage(cache_path=written)
     assert manager.get_config().revision == "7"
-    assert manager.source is Source.CDN
+    assert manager.source is DatafileSource.CDN
     assert json.loads(written.read_text())["format"] == 1
     assert faults("file_read") == 0
 

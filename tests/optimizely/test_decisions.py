@@ -185,9 +185,9 @@ def test_a_forced_decision_is_static(make, name, counted):
 
 def test_more_decisions_than_are_bounded_share_one_series(make, counted, monkeypatch):
     from wirewitness.telemetry import decisions
-    from wirewitness.telemetry.attributes import Bounded
+    from wirewitness.telemetry.attributes import CardinalityLimit
 
-    monkeypatch.setattr(decisions, "_known", Bounded(most=0))
+    monkeypatch.setattr(decisions, "_known", CardinalityLimit(most=0))
     before = counted(flag="_OTHER")
     client = make()
     decide(client, "dark_mode")

@@ -19,10 +19,10 @@ from optimizely.optimizely import Optimizely
 
 from wirewitness import ConfigurationError
 from wirewitness.optimizely import Experiment, current_visitor, experiment, feature, visitor
-from wirewitness.telemetry.datafile import DatafileTelemetry, Fault, Gauges, Source
+from wirewitness.telemetry.datafile import DatafileGauges, DatafileSource, DatafileTelemetry, Fault
 from wirewitness.telemetry.decisions import decisions_on
 from wirewitness.telemetry.events import totals_of
-from wirewitness.telemetry.experiments import ExperimentTelemetry, Slip
+from wirewitness.telemetry.experiments import ExperimentFault, ExperimentTelemetry
 
 
 class Dispatcher:
@@ -381,7 +381,7 @@ def test_what_is_served_is_counted_from_zero_and_put_on_the_current_span(client,
     ] * 4
     assert {
         point.attributes["reason"] for point in seen.points("wirewitness.experiment.faults", experiment="counted")
-    } == {slip.value for slip in Slip}
+    } == {slip.value for slip in ExperimentFault}
 
     with seen.tracer_provider.get_tracer("test").start_as_current_span("request"), visitor("ada@example.com"):
         one()
@@ -421,7 +421,7 @@ def test_variations_without_end_are_counted_as_others(seen):
 
     many = experiment(Fixed(None), "endless", **meter(seen))
     before = experiments._variations
-    experiments._variations = experiments.Bounded(most=3)
+    experiments._variations = experiments.CardinalityLimit(most=3)
     try:
         for number in range(10):
             many.variation(f"variation {number}", lambda: None)
@@ -435,12 +435,12 @@ def test_each_meter_provider_sees_only_the_experiments_datafiles_and_events_that
     readers = InMemoryMetricReader(), InMemoryMetricReader()
     providers = [MeterProvider([reader]) for reader in readers]
     for name, provider in zip(("of the first", "of the second"), providers, strict=True):
-        ExperimentTelemetry(name, provider).slipped(Slip.NO_VALUE)
+        ExperimentTelemetry(name, provider).slipped(ExperimentFault.NO_VALUE)
         totals_of(name, provider)
         decisions_on(provider).count("flag", name, "on", "", "default")
-        datafile = mock.Mock(gauges=lambda: Gauges(0.0, 1.0, Source.NONE))
+        datafile = mock.Mock(gauges=lambda: DatafileGauges(0.0, 1.0, DatafileSource.NONE))
         datafile.name = name
-        DatafileTelemetry(datafile, meter_provider=provider).fault(Fault.TIMEOUT, None, Source.NONE)
+        DatafileTelemetry(datafile, meter_provider=provider).fault(Fault.TIMEOUT, None, DatafileSource.NONE)
     found = [
         {
             str(value)

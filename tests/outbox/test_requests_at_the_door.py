@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from wirewitness import Outcome, Reason
-from wirewitness.outbox import CurlSender, Form, HttpSender, MemorySpool, Message, Outbox, RetryPolicy, intake
-from wirewitness.outbox.intake import message_of, read
+from wirewitness import Outcome
+from wirewitness.outbox import CurlSender, Form, HttpSender, MemorySpool, Message, Outbox, RetryPolicy, request
+from wirewitness.outbox.request import message_of, read
+from wirewitness.typing import Reason
 
 
 PATIENCE = 20.0
@@ -85,14 +86,14 @@ def test_what_cannot_be_sent_is_dropped_at_the_door_for_every_sender(sink, made)
     outbox, calls = made
     for bad in BAD.values():
         outbox.dispatch_event(bad(f"{sink.url}/v1/events"))
-    book = outbox.ledger.book()
+    book = outbox.ledger.snapshot()
     assert (book.accepted, book.count(Outcome.DROPPED), book.open) == (len(BAD), len(BAD), 0)
     assert (sink.requests, calls) == ([], [])
 
 
 @pytest.mark.parametrize("make_bad", BAD.values(), ids=list(BAD))
 def test_each_of_them_is_unsendable(make_bad):
-    with pytest.raises(intake.UnsupportedPayload) as raised:
+    with pytest.raises(request.UnsupportedPayload) as raised:
         message_of(*read((make_bad("http://h/v1/events"),), {}))
     assert raised.value.reason is Reason.UNSENDABLE
 
@@ -105,7 +106,7 @@ def test_poison_at_the_door_opens_no_circuit_and_holds_nobody_up(sink, make):
         outbox("POST", f"{sink.url}/v1/events", {"i": number})
     assert not outbox.flush(PATIENCE).remaining
     assert outbox.gauges().circuit_state == 0
-    assert outbox.ledger.book().count(Outcome.DELIVERED) == 3
+    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 3
 
 
 @pytest.mark.parametrize("sender", [HttpSender, CurlSender])
@@ -130,7 +131,7 @@ def test_fields_arrive_as_sdks_give_them_and_none_is_left_out(sink, make, sender
 def test_the_framing_is_the_senders_and_a_field_that_is_left_out_is_said_so_once(
     sink, make, sender, caplog, monkeypatch
 ):
-    monkeypatch.setattr(intake, "_SAID", set())
+    monkeypatch.setattr(request, "_SAID", set())
     outbox = make(sender())
     asked = {"Transfer-Encoding": "chunked", "Content-Length": "1", "Connection": "close, X-One", "X-One": "1"}
     with caplog.at_level(logging.WARNING, "wirewitness"):

@@ -24,7 +24,7 @@ from wirewitness.core.outcome import Reason
 from wirewitness.errors import ConfigurationError
 from wirewitness.outbox.message import OVERHEAD, Form, Message, origin_of_url
 from wirewitness.outbox.overflow import Spill
-from wirewitness.outbox.spool import MemorySpool, Shelf, Spool, SpoolStats
+from wirewitness.outbox.spool import MemorySpool, ReadyQueue, Spool, SpoolStats
 
 
 HOSTS = ("a.example", "b.example", "c.example")
@@ -156,7 +156,7 @@ def test_next_due_is_when_the_first_can_be_claimed():
 
 
 def test_what_an_earlier_process_put_back_for_later_is_on_the_shelf_for_later():
-    shelf, waiting = Shelf(), message()
+    shelf, waiting = ReadyQueue(), message()
     waiting.id, waiting.due = 7, 30.0
     shelf.add(waiting)
     assert (len(shelf), shelf.later, shelf.next_due(), shelf.claim(9, 29.9)) == (1, 1, 30.0, [])
@@ -248,7 +248,7 @@ def test_a_spool_that_tells_no_bounds_tells_no_utilization():
 def test_a_buried_message_is_a_dead_letter_and_takes_no_room_of_the_living():
     spool, messages = filled("a.example", most=1)
     spool.claim(1, 0.0)
-    spool.bury(messages[0], "status_4xx")
+    spool.dead_letter(messages[0], "status_4xx")
     assert spool.dead_letters() == [(messages[0], "status_4xx")]
     assert spool.stats() == SpoolStats(capacity=1, bytes_capacity=64 << 20, dead=1)
     assert spool.put(message()) is None
@@ -257,7 +257,7 @@ def test_a_buried_message_is_a_dead_letter_and_takes_no_room_of_the_living():
 def test_dead_letters_fill_an_eighth_of_the_space_and_the_oldest_make_room():
     spool, messages = filled(*["a.example"] * 6, most_bytes=8 * 3 * (OVERHEAD + 2))
     for each in spool.claim(9, 0.0):
-        spool.bury(each, "expired")
+        spool.dead_letter(each, "expired")
     assert [letter.message for letter in spool.dead_letters()] == messages[3:]
 
 
@@ -458,10 +458,10 @@ class Scene:
         self.gone.append(one)
         self.spool.ack([one])
 
-    def bury(self):
+    def dead_letter(self):
         one = self.out.pop()
         self.gone.append(one)
-        self.spool.bury(one, "expired")
+        self.spool.dead_letter(one, "expired")
 
     def retry_now(self):
         self.spool.retry_at(self.out.pop(), 0.0)
@@ -497,7 +497,7 @@ class Scene:
         "claim",
         "claim_all",
         "ack",
-        "bury",
+        "dead_letter",
         "retry_now",
         "retry_later",
         "evict",
@@ -601,9 +601,9 @@ class MemorySpoolModel(RuleBasedStateMachine):
 
     @precondition(lambda self: self.out)
     @rule(pick=st.randoms())
-    def bury(self, pick):
+    def dead_letter(self, pick):
         each = self.out.pop(pick.choice(sorted(self.out)))
-        self.spool.bury(each.message, "expired")
+        self.spool.dead_letter(each.message, "expired")
         self.dead.append(each.message)
         while sum(dead.size for dead in self.dead) > self.MOST_BYTES // 8:
             self.dead.pop(0)

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from wirewitness.ledger import PROCESS
+from wirewitness.ledger import process_ledger
 
 
 class _Named(dict):
@@ -25,10 +25,10 @@ def _names_of_this_test_alone():
     # From 1.45.2 on the SDK merges label sets beyond 2000: a whole run of tests has more dispatchers than an application.
     # What earlier tests have left may only be taken over by the books that it stands in.
     gc.collect()
-    PROCESS._take_over()
-    earlier = PROCESS._named
-    PROCESS._named = _Named(earlier)
+    process_ledger._take_over()
+    earlier = process_ledger._named
+    process_ledger._named = _Named(earlier)
     yield
-    for name, counts in PROCESS._named.items():
+    for name, counts in process_ledger._named.items():
         earlier.setdefault(name, []).extend(counts)
-    PROCESS._named = earlier
+    process_ledger._named = earlier

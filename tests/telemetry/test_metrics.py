@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from wirewitness import Outbox, Outcome, Verdict, witness
 from wirewitness.core.outcome import REASONS
 from wirewitness.ledger import Stage
-from wirewitness.telemetry.attributes import OTHER, Bounded
+from wirewitness.telemetry.attributes import OTHER, CardinalityLimit
 
 
 def post(http_verb, url, params):
@@ -50,7 +50,7 @@ def test_the_counters_equal_the_ledger(seen, sink):
     for path in ("/v1/events", "/v1/events", "/status/503"):
         dispatcher("POST", sink.url + path, {"a": 1})
 
-    book = dispatcher.ledger.book()
+    book = dispatcher.ledger.snapshot()
     of = {"dispatcher.name": "counted"}
     assert seen.value("wirewitness.ledger.accepted", **of) == book.accepted == 3
     assert seen.value("wirewitness.ledger.settled", outcome="delivered", reason="none", **of) == 2
@@ -100,7 +100,7 @@ def test_a_duration_has_an_exemplar_that_names_the_dispatch_span(seen, sink):
 
 
 def test_a_value_of_endless_variety_is_bounded():
-    bounded = Bounded(most=2)
+    bounded = CardinalityLimit(most=2)
     assert [bounded(value) for value in ("a", "b", "c", "a", "d")] == ["a", "b", OTHER, "a", OTHER]
 
 

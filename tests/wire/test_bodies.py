@@ -35,9 +35,10 @@ from seen import (
     settled,
 )
 
-from wirewitness import Evidence, Outcome, Reason, Verdict, witness
+from wirewitness import Outcome, Verdict, witness
 from wirewitness.conformance import Sink
 from wirewitness.testing import capture
+from wirewitness.typing import Evidence, Reason
 from wirewitness.wire import recorder
 
 

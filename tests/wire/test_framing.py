@@ -14,9 +14,9 @@ import pytest
 
 from framing import as_h11_reads
 from wirewitness import Verdict
-from wirewitness._current import Dispatch
 from wirewitness.core.payload import freeze
 from wirewitness.core.settlement import judge
+from wirewitness.dispatch import Dispatch
 from wirewitness.wire.recorder import Recorder
 
 

@@ -15,7 +15,8 @@ import urllib3
 
 from seen import BODY, PATIENCE, assert_agreement, assert_delivered, ending, one
 
-from wirewitness import Evidence, Outcome, Reason, Verdict
+from wirewitness import Outcome, Verdict
+from wirewitness.typing import Evidence, Reason
 
 
 LIBRARIES = ["requests", "urllib3", "urllib", "http.client"]

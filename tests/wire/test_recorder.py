@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seen import BODY, PATIENCE, ending, one
 
-from wirewitness import Evidence, Outcome, Reason, Verdict
-from wirewitness._current import Dispatch
+from wirewitness import Outcome, Verdict
 from wirewitness.core.payload import repr_digest
+from wirewitness.dispatch import Dispatch
+from wirewitness.typing import Evidence, Reason
 from wirewitness.wire import recorder
 from wirewitness.wire.recorder import Recorder
 

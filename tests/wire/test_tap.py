@@ -20,8 +20,9 @@ import wrapt
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from seen import by_http_client, ending, one
 
-from wirewitness import Evidence, Outcome, Reason, Verdict, wire, witness
+from wirewitness import Outcome, Verdict, wire, witness
 from wirewitness._guard import INTERNAL_ERRORS, TAP_HEALTH
+from wirewitness.typing import Evidence, Reason
 from wirewitness.wire.http_client import PATCH_POINTS
 from wirewitness.wire.patching import PatchPoint, Tap, TapState, leads_to, real_class
 

@@ -16,8 +16,9 @@ import urllib3
 
 from seen import BODY, PATIENCE, assert_agreement, assert_delivered, ending, one
 
-from wirewitness import Evidence, Outcome, Reason, Verdict, witness
+from wirewitness import Outcome, Verdict, witness
 from wirewitness.testing import capture
+from wirewitness.typing import Evidence, Reason
 
 
 LIBRARIES = ["requests", "urllib3", "urllib", "http.client"]

@@ -12,11 +12,9 @@ import pytest
 from dispatchers import PARAMS
 from optimizely.event_builder import Event
 
-from wirewitness import (
-    Reason,
-)
 from wirewitness._guard import INTERNAL_ERRORS
 from wirewitness.evidence import EVIDENCE
+from wirewitness.typing import Reason
 
 
 @pytest.fixture

@@ -14,12 +14,9 @@ import pytest
 
 from dispatchers import DELIVERED, PARAMS, RETURNED, Broken, WithAsync, asend, async_shapes, ended, post
 
-from wirewitness import (
-    Outcome,
-    Reason,
-    witness,
-)
+from wirewitness import Outcome, witness
 from wirewitness.testing import capture
+from wirewitness.typing import Reason
 
 
 async def test_coroutine_functions_dispatch_in_every_shape_and_see_requests_of_other_threads(event):

@@ -14,15 +14,9 @@ import pytest
 from dispatchers import ALTERED, DELIVERED, PARAMS, RETURNED, Broken, ended, post, send, tamper
 from optimizely.event_builder import Event
 
-from wirewitness import (
-    Evidence,
-    IntegrityError,
-    Outcome,
-    Reason,
-    Verdict,
-    witness,
-)
+from wirewitness import IntegrityError, Outcome, Verdict, witness
 from wirewitness.testing import capture
+from wirewitness.typing import Evidence, Reason
 
 
 def test_a_dispatcher_with_a_thread_of_its_own_is_settled_late(event):
@@ -37,7 +31,7 @@ def test_a_dispatcher_with_a_thread_of_its_own_is_settled_late(event):
     with capture() as dispatches:
         dispatcher.dispatch_event(event)
         assert dispatches == []
-        assert dispatcher.ledger.book().open == 1
+        assert dispatcher.ledger.snapshot().open == 1
         go.set()
         dispatcher.thread.join()
     assert ended(dispatches) == DELIVERED

@@ -12,14 +12,9 @@ from dispatchers import DELIVERED, PARAMS, ended
 from optimizely.event_builder import Event
 from optimizely.event_dispatcher import EventDispatcher
 
-from wirewitness import (
-    Evidence,
-    Outcome,
-    Reason,
-    Verdict,
-    witness,
-)
+from wirewitness import Outcome, Verdict, witness
 from wirewitness.testing import capture
+from wirewitness.typing import Evidence, Reason
 
 
 @pytest.fixture

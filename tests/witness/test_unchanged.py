@@ -13,13 +13,9 @@ import pytest
 
 from dispatchers import PARAMS, Broken, classic, send, shapes_of
 
-from wirewitness import (
-    Evidence,
-    Outcome,
-    Reason,
-    witness,
-)
+from wirewitness import Outcome, witness
 from wirewitness.testing import capture
+from wirewitness.typing import Evidence, Reason
 
 
 @pytest.mark.parametrize("inner", [send, classic])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from wirewitness.conformance.observation import Scenario
-    from wirewitness.conformance.runner import Aim, Finding
+    from wirewitness.conformance.runner import Aim, CheckFinding
 
 
 SHAPES: Final = ("auto", "event", "three")
@@ -135,7 +135,7 @@ def _check(aim: Aim, scenarios: Sequence[Scenario], jobs: int, *, as_json: bool,
     return worst(findings)
 
 
-def _played(aim: Aim, scenarios: Sequence[Scenario], jobs: int) -> list[Finding]:
+def _played(aim: Aim, scenarios: Sequence[Scenario], jobs: int) -> list[CheckFinding]:
     from rich.progress import Progress  # noqa: PLC0415
 
     from wirewitness.conformance.runner import check as play  # noqa: PLC0415
@@ -160,7 +160,7 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
 
 
-def _show(target: str, findings: Sequence[Finding]) -> None:
+def _show(target: str, findings: Sequence[CheckFinding]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -181,7 +181,7 @@ def _show(target: str, findings: Sequence[Finding]) -> None:
     _sum_up(console, findings)
 
 
-def _sum_up(console: Console, findings: Sequence[Finding]) -> None:
+def _sum_up(console: Console, findings: Sequence[CheckFinding]) -> None:
     from wirewitness.conformance.result import summary  # noqa: PLC0415
 
     counts = ", ".join(f"{number} {mark}" for mark, number in summary(findings).items())

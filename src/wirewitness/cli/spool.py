@@ -287,7 +287,7 @@ def _described(letter: Letter, *, payload: bool) -> dict[str, Any]:
     message = letter.message
     described: dict[str, Any] = {"id": letter.id}
     if letter.reason is not None:
-        described |= {"reason": letter.reason, "buried": _time(letter.buried_ns or 0)}
+        described |= {"reason": letter.reason, "buried": _time(letter.since_ns or 0)}
     if message is None:
         return {**described, "damaged": True}
     described |= {

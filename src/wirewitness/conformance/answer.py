@@ -26,7 +26,7 @@ class Moment(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class SinkAnswer:
     """
     One answer of the sink.
 
@@ -84,22 +84,22 @@ class Rule(NamedTuple):
     """
 
     pattern: str
-    answer: Callable[[Asked], Answer]
+    answer: Callable[[Asked], SinkAnswer]
 
 
-def _status(asked: Asked) -> Answer:
+def _status(asked: Asked) -> SinkAnswer:
     seconds = asked.query.partition("retry-after=")[2].strip()
-    return Answer(asked.number("code"), (("Retry-After", seconds),) if seconds else ())
+    return SinkAnswer(asked.number("code"), (("Retry-After", seconds),) if seconds else ())
 
 
-def _redirect(asked: Asked) -> Answer:
+def _redirect(asked: Asked) -> SinkAnswer:
     target = asked.path["target"]
     query = f"?{asked.query}" if asked.query else ""
-    return Answer(asked.number("code"), (("Location", f"{target}{query}" if target else "/status/200"),))
+    return SinkAnswer(asked.number("code"), (("Location", f"{target}{query}" if target else "/status/200"),))
 
 
-def _flaky(asked: Asked) -> Answer:
-    return Answer(asked.number("code") if asked.earlier < asked.number("times") else 204)
+def _flaky(asked: Asked) -> SinkAnswer:
+    return SinkAnswer(asked.number("code") if asked.earlier < asked.number("times") else 204)
 
 
 _CODE: Final = r"/(?P<code>[2-5]\d\d)"
@@ -107,25 +107,27 @@ _CODE: Final = r"/(?P<code>[2-5]\d\d)"
 _NUMBER: Final = r"\d{1,9}"
 
 RULES: Final = (
-    Rule(r"/v1/events", lambda _: Answer()),
+    Rule(r"/v1/events", lambda _: SinkAnswer()),
     Rule(rf"/status{_CODE}", _status),
     Rule(r"/redirect/(?P<code>3\d\d)(?P<target>/.+)?", _redirect),
-    Rule(rf"/slow/(?P<milliseconds>{_NUMBER})", lambda asked: Answer(delay=asked.number("milliseconds") / 1000)),
-    Rule(r"/reset/before", lambda _: Answer(None, moment=Moment.AT_HEAD)),
-    Rule(r"/reset/during", lambda _: Answer(None, moment=Moment.IN_CONTENT)),
-    Rule(r"/reset/after", lambda _: Answer(None)),
-    Rule(r"/half-close", lambda _: Answer(None, orderly=True)),
-    Rule(rf"/hang-up{_CODE}", lambda asked: Answer(asked.number("code"), hangs_up=True)),
-    Rule(rf"/slow-read/(?P<milliseconds>{_NUMBER})", lambda asked: Answer(pace=asked.number("milliseconds") / 1000)),
-    Rule(rf"/early{_CODE}", lambda asked: Answer(asked.number("code"), moment=Moment.AT_HEAD, close=True)),
-    Rule(rf"/close{_CODE}", lambda asked: Answer(asked.number("code"), close=True)),
-    Rule(r"/echo-digest", lambda _: Answer(tells_digest=True)),
+    Rule(rf"/slow/(?P<milliseconds>{_NUMBER})", lambda asked: SinkAnswer(delay=asked.number("milliseconds") / 1000)),
+    Rule(r"/reset/before", lambda _: SinkAnswer(None, moment=Moment.AT_HEAD)),
+    Rule(r"/reset/during", lambda _: SinkAnswer(None, moment=Moment.IN_CONTENT)),
+    Rule(r"/reset/after", lambda _: SinkAnswer(None)),
+    Rule(r"/half-close", lambda _: SinkAnswer(None, orderly=True)),
+    Rule(rf"/hang-up{_CODE}", lambda asked: SinkAnswer(asked.number("code"), hangs_up=True)),
+    Rule(
+        rf"/slow-read/(?P<milliseconds>{_NUMBER})", lambda asked: SinkAnswer(pace=asked.number("milliseconds") / 1000)
+    ),
+    Rule(rf"/early{_CODE}", lambda asked: SinkAnswer(asked.number("code"), moment=Moment.AT_HEAD, close=True)),
+    Rule(rf"/close{_CODE}", lambda asked: SinkAnswer(asked.number("code"), close=True)),
+    Rule(r"/echo-digest", lambda _: SinkAnswer(tells_digest=True)),
     Rule(rf"/flaky/(?P<times>{_NUMBER}){_CODE}", _flaky),
 )
 """The paths that the sink knows; the first that fits is taken, and any other path is answered 404."""
 
 
-def answer_to(path: str, query: str, earlier: int) -> Answer:
+def answer_to(path: str, query: str, earlier: int) -> SinkAnswer:
     """
     The answer to a request.
 
@@ -138,4 +140,4 @@ def answer_to(path: str, query: str, earlier: int) -> Answer:
         match = re.fullmatch(rule.pattern, path, re.ASCII)
         if match is not None:
             return rule.answer(Asked(match.groupdict(), query, earlier))
-    return Answer(404)
+    return SinkAnswer(404)

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from wirewitness._current import Dispatch
-from wirewitness.conformance.load import Event, Target
+from wirewitness.conformance.load import LoadEvent, Target
 from wirewitness.conformance.observation import Said, Scenario, described
+from wirewitness.dispatch import Dispatch
 from wirewitness.testing import Captured
 
 
@@ -30,7 +30,7 @@ _FLUSH: Final = 8.0
 _LOST: Final = ("rejected", "failed", "dropped", "unconfirmed")
 
 
-class Stage:
+class DriverStage:
     """
     A dispatcher, a scenario, and what became of the one in the other.
 
@@ -50,15 +50,15 @@ class Stage:
         self.patience = PATIENCE
         self.captured = captured
         self.seen = seen
-        self.events: list[Event] = [self._event(origin, params) for params in scenario.payloads()]
+        self.events: list[LoadEvent] = [self._event(origin, params) for params in scenario.payloads()]
         self.said: dict[str, Any] = {"calls": [], "mutated": False, "told": {}, "digests": {}, "three": target.three}
-        self._given: list[tuple[Event, str]] = []
+        self._given: list[tuple[LoadEvent, str]] = []
 
-    def _event(self, origin: str, params: Any) -> Event:
+    def _event(self, origin: str, params: Any) -> LoadEvent:
         scenario = self.scenario
-        return Event(origin + scenario.path, params, scenario.verb, dict(scenario.headers))
+        return LoadEvent(origin + scenario.path, params, scenario.verb, dict(scenario.headers))
 
-    def call(self, event: Event, send: Callable[[Event], Any] | None = None) -> None:
+    def call(self, event: LoadEvent, send: Callable[[LoadEvent], Any] | None = None) -> None:
         """
         Hand one event over, as a client would.
         """
@@ -80,7 +80,7 @@ class Stage:
         if not any(asked):
             self.captured.wait_for(len(self.said["calls"]), self.patience)
         if self.target.witnessed:
-            book = raw.ledger.book()
+            book = raw.ledger.snapshot()
             ends = {
                 ended.value: sum(n for (o, _), n in book.settled.items() if o is ended) for ended, _ in book.settled
             }
@@ -104,10 +104,10 @@ class Stage:
         """
         The HTTP requests in the dispatcher's own book.
         """
-        return int(self.target.raw.ledger.book().exchanges) if self.target.witnessed else None
+        return int(self.target.raw.ledger.snapshot().exchanges) if self.target.witnessed else None
 
 
-def _snapshot(event: Event) -> str:
+def _snapshot(event: LoadEvent) -> str:
     try:
         return json.dumps([event.params, event.headers, event.url, event.http_verb])
     except (TypeError, ValueError):
@@ -133,13 +133,13 @@ def _awaited(value: Any) -> Any:
     return _loop[0].run_until_complete(value)
 
 
-def _one(stage: Stage) -> None:
+def _one(stage: DriverStage) -> None:
     for event in stage.events:
         stage.call(event)
     stage.settle()
 
 
-def _pause(stage: Stage) -> None:
+def _pause(stage: DriverStage) -> None:
     first, *others = stage.events
     stage.call(first)
     stage.settle(close=False)
@@ -149,23 +149,23 @@ def _pause(stage: Stage) -> None:
     stage.settle()
 
 
-def _keyword(stage: Stage) -> None:
+def _keyword(stage: DriverStage) -> None:
     for event in stage.events:
         stage.call(event, stage.target.keyword)
     stage.settle()
 
 
-def _change_after(stage: Stage) -> None:
+def _change_after(stage: DriverStage) -> None:
     (event,) = stage.events
     stage.call(event)
     event.params["account_id"] = "changed by the caller after the call"
     stage.settle()
 
 
-def _threads(stage: Stage) -> None:
+def _threads(stage: DriverStage) -> None:
     start = threading.Barrier(len(stage.events))
 
-    def run(event: Event) -> None:
+    def run(event: LoadEvent) -> None:
         start.wait()
         stage.call(event)
 
@@ -177,7 +177,7 @@ def _threads(stage: Stage) -> None:
     stage.settle()
 
 
-def _fork(stage: Stage) -> None:
+def _fork(stage: DriverStage) -> None:
     if not hasattr(os, "fork"):
         stage.said["skipped"] = "there is no fork() here"
         return
@@ -196,7 +196,7 @@ def _fork(stage: Stage) -> None:
     stage.settle()
 
 
-def _child(stage: Stage, event: Event, known: int, writer: int) -> None:
+def _child(stage: DriverStage, event: LoadEvent, known: int, writer: int) -> None:
     stage.call(event)
     if not stage._ask(stage.target.raw, "flush"):  # noqa: SLF001 -- our own
         stage.captured.wait_for(known + 1, stage.patience)
@@ -206,7 +206,7 @@ def _child(stage: Stage, event: Event, known: int, writer: int) -> None:
     os._exit(0)
 
 
-def _signal(stage: Stage) -> None:
+def _signal(stage: DriverStage) -> None:
     if not hasattr(signal, "setitimer"):
         stage.said["skipped"] = "there are no interval timers here"
         return
@@ -220,12 +220,12 @@ def _signal(stage: Stage) -> None:
     stage.settle()
 
 
-def _exit(stage: Stage) -> None:
+def _exit(stage: DriverStage) -> None:
     for event in stage.events:
         stage.call(event)
 
 
-def _terminate(stage: Stage) -> None:
+def _terminate(stage: DriverStage) -> None:
     # As servers do: the signal ends the program in an orderly way.
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -233,7 +233,7 @@ def _terminate(stage: Stage) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-_DRIVERS: Final[Mapping[str, Callable[[Stage], None]]] = MappingProxyType(
+_DRIVERS: Final[Mapping[str, Callable[[DriverStage], None]]] = MappingProxyType(
     {
         "one": _one,
         "pause": _pause,
@@ -252,7 +252,7 @@ ENDINGS: Final = frozenset({"exit", "terminate"})
 """The acts after which nobody waits for anything: the program ends."""
 
 
-def perform(stage: Stage) -> None:
+def perform(stage: DriverStage) -> None:
     """
     Do what the scenario says.
     """

@@ -33,7 +33,7 @@ class BadTarget(Exception):  # noqa: N818 -- named for what it says of the targe
 
 
 @dataclass(frozen=True)
-class Event:
+class LoadEvent:
     """
     An event as Optimizely's SDK hands it to a dispatcher.
     """
@@ -58,8 +58,8 @@ class Target:
     """
 
     raw: Any
-    send: Callable[[Event], Any]
-    keyword: Callable[[Event], Any]
+    send: Callable[[LoadEvent], Any]
+    keyword: Callable[[LoadEvent], Any]
     witnessed: bool
     three: bool = False
 
@@ -137,13 +137,13 @@ def _target(spec: str, raw: Any, shape: str) -> Target:
     return Target(raw, called.send, _keywords(called), witnessed, resolved.shape is Shape.CLASSIC)
 
 
-def _keywords(called: Resolved) -> Callable[[Event], Any]:
+def _keywords(called: Resolved) -> Callable[[LoadEvent], Any]:
     three = called.shape is Shape.CLASSIC
     names = [] if called.signature is None else list(called.signature.parameters)
     if len(names) < (3 if three else 1) or names[0] in {"args", "kwargs"}:
         return called.send
 
-    def send(event: Event) -> Any:
+    def send(event: LoadEvent) -> Any:
         values = (event.http_verb, event.url, event.params) if three else (event,)
         return called.function(**dict(zip(names, values, strict=False)))
 

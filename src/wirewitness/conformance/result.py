@@ -10,11 +10,11 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from wirewitness.conformance.observation import Mark
-from wirewitness.conformance.runner import Finding
+from wirewitness.conformance.runner import CheckFinding
 from wirewitness.core.exchange import redact_target
 
 
-def on_the_wire(finding: Finding) -> str:
+def on_the_wire(finding: CheckFinding) -> str:
     """
     What the sink saw, in a few words.
     """
@@ -29,7 +29,7 @@ def on_the_wire(finding: Finding) -> str:
     return ", ".join(f"{number} x {text}" if number > 1 else text for text, number in counted.items())
 
 
-def at_the_caller(finding: Finding) -> str:
+def at_the_caller(finding: CheckFinding) -> str:
     """
     What the caller saw, in a few words.
     """
@@ -40,7 +40,7 @@ def at_the_caller(finding: Finding) -> str:
     return f"{seen} in {report.blocked:.2f} s" + (f", {report.logged} logged" if report.logged else "")
 
 
-def as_json(target: str, findings: Sequence[Finding]) -> dict[str, Any]:
+def as_json(target: str, findings: Sequence[CheckFinding]) -> dict[str, Any]:
     """
     The whole result.
     """
@@ -51,7 +51,7 @@ def as_json(target: str, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def summary(findings: Sequence[Finding]) -> dict[str, int]:
+def summary(findings: Sequence[CheckFinding]) -> dict[str, int]:
     """
     How many scenarios ended how.
     """
@@ -59,7 +59,7 @@ def summary(findings: Sequence[Finding]) -> dict[str, int]:
     return {mark.value: marks[mark] for mark in Mark}
 
 
-def _scenario(finding: Finding) -> dict[str, Any]:
+def _scenario(finding: CheckFinding) -> dict[str, Any]:
     report = finding.seen.report
     return {
         "name": finding.scenario.name,
@@ -93,7 +93,7 @@ def _request(request: Any) -> dict[str, Any]:
     }
 
 
-def as_junit(target: str, findings: Sequence[Finding]) -> str:
+def as_junit(target: str, findings: Sequence[CheckFinding]) -> str:
     """
     The result as JUnit's XML, which build servers read: a warning is a passed case that says so.
     """
@@ -112,7 +112,7 @@ def as_junit(target: str, findings: Sequence[Finding]) -> str:
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ET.Element, finding: Finding) -> None:
+def _case(suite: ET.Element, finding: CheckFinding) -> None:
     scenario, result = finding.scenario, finding.result
     case = ET.SubElement(suite, "testcase", classname=scenario.group, name=scenario.name, time=f"{finding.seconds:.3f}")
     kinds = {Mark.FAIL: "failure", Mark.NOT_APPLICABLE: "skipped"}

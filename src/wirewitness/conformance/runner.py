@@ -70,7 +70,7 @@ class Aim:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """
     A scenario that was played.
 
@@ -90,8 +90,8 @@ class Finding:
 
 
 def check(
-    aim: Aim, scenarios: Sequence[Scenario], jobs: int = 2, played: Callable[[Finding], None] = lambda _: None
-) -> list[Finding]:
+    aim: Aim, scenarios: Sequence[Scenario], jobs: int = 2, played: Callable[[CheckFinding], None] = lambda _: None
+) -> list[CheckFinding]:
     """
     Play scenarios, and judge them.
 
@@ -127,7 +127,7 @@ def probe(aim: Aim) -> None:
         raise BadTarget(report.problem or f"{aim.target} can't be loaded: {died}")
 
 
-def play(aim: Aim, scenario: Scenario, success: Report) -> Finding:
+def play(aim: Aim, scenario: Scenario, success: Report) -> CheckFinding:
     """
     Play one scenario.
 
@@ -139,13 +139,13 @@ def play(aim: Aim, scenario: Scenario, success: Report) -> Finding:
     began = time.monotonic()
     with endpoint(scenario.endpoint) as there:
         if there.missing:
-            return Finding(scenario, not_applicable(there.missing), Observation(()), Agreement(None))
+            return CheckFinding(scenario, not_applicable(there.missing), Observation(()), Agreement(None))
         report, died = _run(aim, scenario.name, there)
         if there.sink is not None and died is None:
             there.sink.wait_for(scenario.expects, _LATE)
         requests = tuple(there.sink.requests) if there.sink is not None else ()
     seen = Observation(_wanted(scenario), requests, report, died, report if success is EMPTY else success)
-    return Finding(scenario, _judged(scenario, seen), seen, agreement(seen), time.monotonic() - began)
+    return CheckFinding(scenario, _judged(scenario, seen), seen, agreement(seen), time.monotonic() - began)
 
 
 def _judged(scenario: Scenario, seen: Observation) -> Result:
@@ -230,7 +230,7 @@ def _death(code: int | None, timeout: float, *, reported: bool) -> str | None:
     )
 
 
-def worst(findings: Iterable[Finding]) -> int:
+def worst(findings: Iterable[CheckFinding]) -> int:
     """
     The exit code: 0, 1 where a scenario failed, 3 where witness and sink disagree.
     """

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from wirewitness.conformance.answer import Answer, Moment, answer_to
+from wirewitness.conformance.answer import Moment, SinkAnswer, answer_to
 from wirewitness.core.payload import repr_digest
 from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD
 
@@ -119,13 +119,13 @@ class _Log:
         with self._grown:
             self._scripts[path] = deque(statuses)
 
-    def answer(self, target: str) -> Answer:
+    def answer(self, target: str) -> SinkAnswer:
         path, _, query = _origin_form(target).partition("?")
         with self._grown:
             earlier = self._asked[path]
             self._asked[path] += 1
             if path in self._scripts:
-                return Answer(self._scripts[path].popleft() if self._scripts[path] else 204)
+                return SinkAnswer(self._scripts[path].popleft() if self._scripts[path] else 204)
         return answer_to(path, query, earlier)
 
     def record(self, received: Received) -> None:
@@ -338,7 +338,7 @@ class _Conversation:
         self._stopping.wait(answer.delay)
         return self._act(answer, received)
 
-    def _read(self, answer: Answer, pieces: list[bytes]) -> None:
+    def _read(self, answer: SinkAnswer, pieces: list[bytes]) -> None:
         if answer.moment is Moment.AT_HEAD:
             return
         if self._http.they_are_waiting_for_100_continue:
@@ -366,7 +366,7 @@ class _Conversation:
             arrived=time.monotonic(),
         )
 
-    def _act(self, answer: Answer, received: Received) -> bool:
+    def _act(self, answer: SinkAnswer, received: Received) -> bool:
         if answer.status is None:
             if not answer.orderly:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

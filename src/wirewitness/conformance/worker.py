@@ -18,12 +18,12 @@ from json import load as read
 from pathlib import Path
 from typing import Any, Final
 
-from wirewitness._current import Dispatch
-from wirewitness.conformance.drivers import ENDINGS, Stage, perform
+from wirewitness.conformance.drivers import ENDINGS, DriverStage, perform
 from wirewitness.conformance.forkserver import SERVE, serve
 from wirewitness.conformance.load import BadTarget, Target, load
 from wirewitness.conformance.observation import Scenario
 from wirewitness.conformance.suite import find
+from wirewitness.dispatch import Dispatch
 from wirewitness.testing import Captured, capture
 
 
@@ -56,7 +56,7 @@ class _Desk:
         self.said: dict[str, Any] = {}
         self.loud = _Loud()
         self.dispatches: list[Dispatch] = []
-        self.stage: Stage | None = None
+        self.stage: DriverStage | None = None
         self.window: contextlib.AbstractContextManager[Captured] | None = None
         # The first to be registered is the last to be called.
         atexit.register(self.write)
@@ -126,7 +126,7 @@ def main() -> None:
 def _play(desk: _Desk, target: Target, scenario: Scenario, orders: Mapping[str, Any]) -> None:
     desk.window = capture(timeout=0.2)
     desk.dispatches = captured = desk.window.__enter__()
-    desk.stage = Stage(target, scenario, orders["origin"], captured, seen)
+    desk.stage = DriverStage(target, scenario, orders["origin"], captured, seen)
     desk.stage.patience = orders["settle"]
     perform(desk.stage)
     # At the end of the interpreter, what is delivered then is still to be seen.

@@ -53,7 +53,7 @@ class Payload:
         return hashlib.sha256(self.body).digest()
 
 
-class Unreadable:
+class UnreadableSource:
     """
     Stands for parameters that can't be known, because each read of them makes other ones.
     """
@@ -94,9 +94,9 @@ def freeze(params: object, *, encode: Encode | None = None) -> Payload:
     Raises:
         UnsupportedPayload:
             With reason ``unreadable`` for streams and iterators, which can't be read without being consumed, and for
-            :class:`Unreadable`; with ``unserializable`` for values that the encoder refuses.
+            :class:`UnreadableSource`; with ``unserializable`` for values that the encoder refuses.
     """
-    if encode is not None and not isinstance(params, Unreadable):
+    if encode is not None and not isinstance(params, UnreadableSource):
         return Payload(_utf8(encode(params)))
     if isinstance(params, dict):
         return Payload(_json(params))
@@ -154,7 +154,7 @@ def _bytes_of(params: object) -> bytes:
 
 
 def _unread(params: Any) -> Any:
-    if isinstance(params, (Iterator, Unreadable)) or hasattr(params, "read"):
+    if isinstance(params, (Iterator, UnreadableSource)) or hasattr(params, "read"):
         msg = f"{type(params).__name__} can be read only once, by the dispatcher"
         raise UnsupportedPayload(msg, reason=Reason.UNREADABLE)
     return params

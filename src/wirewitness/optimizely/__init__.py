@@ -9,7 +9,7 @@ except ImportError as _missing:  # pragma: no cover -- the test environment has 
     raise ModuleNotFoundError(msg, name="optimizely") from _missing
 
 from wirewitness.optimizely.adapt import ThreeArguments, adapt_dispatcher
-from wirewitness.optimizely.datafile import CachedConfigManager, Fault, Fetch, Fetched, Source
+from wirewitness.optimizely.datafile import CachedConfigManager, DatafileSource, Fault, Fetch, Fetched
 from wirewitness.optimizely.event_ledger import EventBook
 from wirewitness.optimizely.experiments import Experiment, Feature, current_visitor, experiment, feature, visitor
 from wirewitness.optimizely.instrument import book_of, instrument, odp_book_of, uninstrument
@@ -17,13 +17,13 @@ from wirewitness.optimizely.instrument import book_of, instrument, odp_book_of, 
 
 __all__ = [
     "CachedConfigManager",
+    "DatafileSource",
     "EventBook",
     "Experiment",
     "Fault",
     "Feature",
     "Fetch",
     "Fetched",
-    "Source",
     "ThreeArguments",
     "adapt_dispatcher",
     "book_of",

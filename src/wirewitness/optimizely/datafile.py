@@ -23,9 +23,9 @@ from wirewitness.errors import ConfigurationError, shown
 from wirewitness.optimizely.adapt import adapt_dispatcher
 from wirewitness.optimizely.datafile_parse import Parser
 from wirewitness.optimizely.datafile_refresh import Refresher
-from wirewitness.optimizely.datafile_supply import Fallback, Held, OnFetch, Options, Supply
+from wirewitness.optimizely.datafile_supply import Fallback, Held, OnFetch, Supply, SupplyOptions
 from wirewitness.telemetry import MeterProvider, TracerProvider
-from wirewitness.telemetry.datafile import DatafileTelemetry, Fault, Fetch, Fetched, Gauges, Source
+from wirewitness.telemetry.datafile import DatafileGauges, DatafileSource, DatafileTelemetry, Fault, Fetch, Fetched
 
 
 try:
@@ -33,7 +33,7 @@ try:
 except ImportError:  # pragma: no cover -- the SDK has it from 5.0 on
     _NotificationCenterRegistry = None  # type: ignore[assignment, misc]
 
-__all__ = ["CachedConfigManager", "Fault", "Fetch", "Fetched", "Source"]
+__all__ = ["CachedConfigManager", "DatafileSource", "Fault", "Fetch", "Fetched"]
 
 MOST_BYTES: Final = 20 << 20
 _LOOK: Final = 0.005
@@ -107,7 +107,7 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
         super().__init__(logger=logger, error_handler=error_handler, notification_center=notification_center)
         where = url or _url(sdk_key, url_template, secure=datafile_access_token is not None)
         token = datafile_access_token
-        options = Options(where, token, expires, timeout, jitter, most_bytes, fallback, cache_path, on_fetch)
+        options = SupplyOptions(where, token, expires, timeout, jitter, most_bytes, fallback, cache_path, on_fetch)
         options.check()
         self.name = name
         self._sdk_key = sdk_key
@@ -163,10 +163,10 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
         return None if held is None else held.datafile.optimizely_config
 
     @property
-    def source(self) -> Source:
+    def source(self) -> DatafileSource:
         """Where what is served has come from."""
         held = self._held
-        return Source.NONE if held is None else held.source
+        return DatafileSource.NONE if held is None else held.source
 
     def client(self, event_dispatcher: Any = None, **options: Any) -> Optimizely:
         """
@@ -200,7 +200,7 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
         self._waits = False
         self._refresher.stop(self._supply.abort)
 
-    def gauges(self) -> Gauges:
+    def gauges(self) -> DatafileGauges:
         """
         What its metrics show.
         """
@@ -208,7 +208,7 @@ class CachedConfigManager(BaseConfigManager):  # type: ignore[misc, unused-ignor
         confirmed = None if held is None else held.confirmed
         # What was never confirmed ages from when one began to try.
         age = max(0.0, time.time() - (self._began if confirmed is None else confirmed))
-        return Gauges(age, _number(held), self.source)
+        return DatafileGauges(age, _number(held), self.source)
 
     @fail_open("datafile")
     def _look_after(self) -> None:
@@ -284,4 +284,4 @@ def _begin_in_child() -> None:
         living._begin_in_child()  # noqa: SLF001 -- its own
 
 
-fork.register(fork.Stage.CLIENTS, in_child=_begin_in_child)
+fork.register(fork.ForkStage.CLIENTS, in_child=_begin_in_child)

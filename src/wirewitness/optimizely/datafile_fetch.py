@@ -20,9 +20,9 @@ from requests.auth import AuthBase
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from wirewitness._current import CURRENT, Dispatch
 from wirewitness._version import __version__
 from wirewitness.core.outcome import Reason
+from wirewitness.dispatch import CURRENT, Dispatch
 from wirewitness.telemetry.datafile import Fault
 
 
@@ -50,7 +50,7 @@ class FetchFailed(Exception):  # noqa: N818 -- named for what it says
         self.error_type: str = error_type or (str(status) if fault is Fault.STATUS else fault.value)
 
 
-class Answer(NamedTuple):
+class FetchAnswer(NamedTuple):
     """
     What a server answered.
 
@@ -67,10 +67,10 @@ class Answer(NamedTuple):
     last_modified: str | None
 
     def __repr__(self) -> str:
-        return f"Answer({self.status}, {len(self.body)} bytes)"
+        return f"FetchAnswer({self.status}, {len(self.body)} bytes)"
 
 
-class Deadline:
+class FetchDeadline:
     """
     Ends the connections of a fetch when its time is over: a timeout of a socket begins anew with each byte.
 
@@ -113,7 +113,7 @@ class Deadline:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-_DEADLINE: Final[ContextVar[Deadline | None]] = ContextVar("wirewitness_datafile_deadline", default=None)
+_DEADLINE: Final[ContextVar[FetchDeadline | None]] = ContextVar("wirewitness_datafile_deadline", default=None)
 
 
 def _watched(pool: Any) -> Any:
@@ -139,7 +139,7 @@ _POOLS: Final = {"http": _watched(HTTPConnectionPool), "https": _watched(HTTPSCo
 _PLAIN: Final = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
 
 
-class _Adapter(HTTPAdapter):
+class _FetchAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
@@ -151,7 +151,7 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-class _Session(requests.Session):
+class _FetchSession(requests.Session):
     """
     A session for one fetch.
 
@@ -164,7 +164,7 @@ class _Session(requests.Session):
         self.max_redirects = MOST_REDIRECTS
         self.headers.update({"User-Agent": f"wirewitness/{__version__}", "Accept": "application/json"})
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter())
+            self.mount(scheme, _FetchAdapter())
         if token is not None:
             self.auth = _Bearer(token)
 
@@ -226,8 +226,8 @@ class _Nobody:
 
 
 def fetch(  # noqa: PLR0913 -- all there is to a GET
-    url: str, headers: Mapping[str, str], deadline: Deadline, *, timeout: float, most_bytes: int, token: str | None
-) -> Answer:
+    url: str, headers: Mapping[str, str], deadline: FetchDeadline, *, timeout: float, most_bytes: int, token: str | None
+) -> FetchAnswer:
     """
     GET a datafile. Proxies and certificates are those of the environment, as for ``requests``.
 
@@ -244,7 +244,10 @@ def fetch(  # noqa: PLR0913 -- all there is to a GET
     """
     unseen = CURRENT.set(Dispatch("datafile", _Nobody()))
     try:
-        with _Session(token) as session, session.get(url, headers=headers, timeout=timeout, stream=True) as response:
+        with (
+            _FetchSession(token) as session,
+            session.get(url, headers=headers, timeout=timeout, stream=True) as response,
+        ):
             return _read(response, deadline, most_bytes)
     except (OSError, HTTPError, ValueError) as error:
         fault = _fault_of(error, deadline)
@@ -254,7 +257,7 @@ def fetch(  # noqa: PLR0913 -- all there is to a GET
         CURRENT.reset(unseen)
 
 
-def _read(response: requests.Response, deadline: Deadline, most_bytes: int) -> Answer:
+def _read(response: requests.Response, deadline: FetchDeadline, most_bytes: int) -> FetchAnswer:
     status = response.status_code
     if status not in _OK and not (status == _NOT_MODIFIED and _was_conditional(response)):
         raise FetchFailed(Fault.STATUS, status=status)
@@ -267,7 +270,7 @@ def _read(response: requests.Response, deadline: Deadline, most_bytes: int) -> A
         raise FetchFailed(Fault.TIMEOUT, status=status)
     if _is_cut_off(response):
         raise FetchFailed(Fault.TRUNCATED, status=status)
-    return Answer(status, bytes(body), response.headers.get("ETag"), response.headers.get("Last-Modified"))
+    return FetchAnswer(status, bytes(body), response.headers.get("ETag"), response.headers.get("Last-Modified"))
 
 
 def _is_cut_off(response: requests.Response) -> bool:
@@ -291,7 +294,7 @@ _FAULTS: Final[tuple[tuple[type[Exception], Fault], ...]] = (
 )
 
 
-def _fault_of(error: Exception, deadline: Deadline) -> Fault:
+def _fault_of(error: Exception, deadline: FetchDeadline) -> Fault:
     if deadline.passed:
         return Fault.TIMEOUT
     return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), Fault.CONNECTION)

@@ -49,7 +49,7 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
     return open(descriptor, "rb")  # noqa: PTH123 -- it is open already
 
 
-class Unreadable(Exception):  # noqa: N818 -- named for what it says
+class UnreadableFile(Exception):  # noqa: N818 -- named for what it says
     """
     The file is there, and can't be used.
     """
@@ -103,7 +103,7 @@ class CacheFile:
         What it holds; None where there's none, or one of another URL.
 
         Raises:
-            Unreadable: If it can't be read, others could have written it, or it isn't what was written.
+            UnreadableFile: If it can't be read, others could have written it, or it isn't what was written.
         """
         try:
             with open_regular(self._path, follow=False) as file:
@@ -114,7 +114,7 @@ class CacheFile:
         except FileNotFoundError:
             return None
         except Exception as error:  # noqa: BLE001 -- whatever stands in a file, a client begins
-            raise Unreadable(type(error).__qualname__) from None
+            raise UnreadableFile(type(error).__qualname__) from None
 
     def _stored(self, found: dict[str, Any]) -> Stored | None:
         if found["format"] != _FORMAT or found["of"] != self._of:

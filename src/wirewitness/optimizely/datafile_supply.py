@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from wirewitness._guard import fail_open
 from wirewitness.errors import ConfigurationError, shown
-from wirewitness.optimizely.datafile_fetch import Answer, Deadline, FetchFailed, fetch
-from wirewitness.optimizely.datafile_file import CacheFile, Stored, Unreadable, open_regular
+from wirewitness.optimizely.datafile_fetch import FetchAnswer, FetchDeadline, FetchFailed, fetch
+from wirewitness.optimizely.datafile_file import CacheFile, Stored, UnreadableFile, open_regular
 from wirewitness.optimizely.datafile_parse import Datafile, Parser, Rejected
-from wirewitness.telemetry.datafile import DatafileTelemetry, Fault, Fetch, Fetched, Source
+from wirewitness.telemetry.datafile import DatafileSource, DatafileTelemetry, Fault, Fetch, Fetched
 
 
 Fallback: TypeAlias = "str | bytes | os.PathLike[str] | Callable[[], str | bytes]"
@@ -34,7 +34,7 @@ _random: Final = random.SystemRandom()  # a forked child has no other dice of it
 
 
 @dataclass(frozen=True)
-class Options:
+class SupplyOptions:
     """
     How datafiles are had. :class:`wirewitness.optimizely.CachedConfigManager` documents them.
     """
@@ -90,7 +90,7 @@ class Held:
     """
 
     datafile: Datafile = field(repr=False)
-    source: Source
+    source: DatafileSource
     confirmed: float | None = None
     etag: str | None = None
     last_modified: str | None = None
@@ -107,7 +107,7 @@ class Supply:
         telemetry: Where it's shown.
     """
 
-    def __init__(self, name: str, options: Options, parse: Parser, telemetry: DatafileTelemetry) -> None:
+    def __init__(self, name: str, options: SupplyOptions, parse: Parser, telemetry: DatafileTelemetry) -> None:
         self._name = name
         self._options = options
         self._parse = parse
@@ -120,7 +120,7 @@ class Supply:
             raise ConfigurationError(msg) from None
         self._fallback: Held | None = None
         self._failures = 0
-        self._deadline: Deadline | None = None
+        self._deadline: FetchDeadline | None = None
         self._aborted = False
 
     def begin(self) -> Held | None:
@@ -137,7 +137,7 @@ class Supply:
 
     def _read_fallback(self, given: str | bytes | os.PathLike[str]) -> Held:
         try:
-            return Held(self._parse(_text_of(given, self._options.most_bytes)), Source.FALLBACK)
+            return Held(self._parse(_text_of(given, self._options.most_bytes)), DatafileSource.FALLBACK)
         except Rejected as rejected:
             msg = f"fallback: {rejected.fault.value}: the SDK can't work with it, and it would be found out on the day it's needed"
             raise ConfigurationError(msg) from None
@@ -174,12 +174,12 @@ class Supply:
             self._fault(Fault.FILE_READ, "Rejected", held)
             return None
         confirmed = None if stored.age() == float("inf") else stored.saved
-        return Held(datafile, Source.FILE, confirmed, stored.etag, stored.last_modified)
+        return Held(datafile, DatafileSource.FILE, confirmed, stored.etag, stored.last_modified)
 
     def _stored(self) -> Stored | None:
         try:
             return None if self._file is None else self._file.read()
-        except Unreadable as error:
+        except UnreadableFile as error:
             self._fault(Fault.FILE_READ, str(error), None)
             return None
 
@@ -197,7 +197,7 @@ class Supply:
         done = replace(
             ended,
             duration=time.perf_counter() - began,
-            source=Source.NONE if now is None else now.source,
+            source=DatafileSource.NONE if now is None else now.source,
             revision=None if now is None else now.datafile.revision,
         )
         self._telemetry.ended(fetching, done)
@@ -220,11 +220,11 @@ class Supply:
             return now, Fetch(self._name, outcome, 0.0, status=answer.status)
         return self._without(held), Fetch(self._name, Fetched.FAILED, 0.0, fault, status, error_type)
 
-    def _ask(self, headers: dict[str, str]) -> Answer:
+    def _ask(self, headers: dict[str, str]) -> FetchAnswer:
         options = self._options
         # A tenth is left for validation, or for the fallback: a first decision waits no longer than the timeout.
         seconds = 0.9 * options.timeout
-        with Deadline(seconds) as self._deadline:
+        with FetchDeadline(seconds) as self._deadline:
             return fetch(
                 options.url,
                 headers,
@@ -234,12 +234,12 @@ class Supply:
                 token=options.token,
             )
 
-    def _take(self, held: Held | None, answer: Answer) -> tuple[Held, Fetched]:
+    def _take(self, held: Held | None, answer: FetchAnswer) -> tuple[Held, Fetched]:
         etag, last_modified = answer.etag, answer.last_modified
         if held is not None and _same(held, answer):
             etag, last_modified = etag or held.etag, last_modified or held.last_modified
-            return Held(held.datafile, Source.CDN, time.time(), etag, last_modified), Fetched.UNCHANGED
-        return Held(self._parse(answer.body), Source.CDN, time.time(), etag, last_modified), Fetched.UPDATED
+            return Held(held.datafile, DatafileSource.CDN, time.time(), etag, last_modified), Fetched.UNCHANGED
+        return Held(self._parse(answer.body), DatafileSource.CDN, time.time(), etag, last_modified), Fetched.UPDATED
 
     def _without(self, held: Held | None) -> Held | None:
         given = self._options.fallback
@@ -247,7 +247,7 @@ class Supply:
             return held or self._fallback
         text = _called(given)
         try:
-            self._fallback = None if text is None else Held(self._parse(text), Source.FALLBACK)
+            self._fallback = None if text is None else Held(self._parse(text), DatafileSource.FALLBACK)
         except Rejected:
             self._fallback = None
         if self._fallback is None:
@@ -264,7 +264,7 @@ class Supply:
 
     def _fault(self, fault: Fault, error_type: str | None, held: Held | None) -> None:
         if not self._aborted:
-            self._telemetry.fault(fault, error_type, Source.NONE if held is None else held.source)
+            self._telemetry.fault(fault, error_type, DatafileSource.NONE if held is None else held.source)
 
     def tell(self, fetch: Fetch) -> None:
         """
@@ -311,7 +311,7 @@ def _conditions(held: Held | None) -> dict[str, str]:
     return {name: value for name, value in both.items() if value is not None}
 
 
-def _same(held: Held, answer: Answer) -> bool:
+def _same(held: Held, answer: FetchAnswer) -> bool:
     if answer.status == 304:  # noqa: PLR2004 -- Not Modified, RFC 9110 section 15.4.5
         return True
     with contextlib.suppress(UnicodeDecodeError):

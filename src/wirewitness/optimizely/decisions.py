@@ -14,8 +14,8 @@ from optimizely.helpers.enums import NotificationTypes
 
 from wirewitness._guard import fail_open
 from wirewitness.optimizely.patches import Patches
-from wirewitness.telemetry.decisions import Decision
-from wirewitness.telemetry.tally import Tally
+from wirewitness.telemetry.counters import LabelledCounter
+from wirewitness.telemetry.decisions import FlagDecision
 
 
 _MOST_KEPT: Final = 4096
@@ -46,10 +46,10 @@ class DecisionListener:
         patches: What is put into place.
     """
 
-    def __init__(self, client: Any, counted: Tally, patches: Patches) -> None:
+    def __init__(self, client: Any, counted: LabelledCounter, patches: Patches) -> None:
         self._client = client
         self._counted = counted
-        self._kept: dict[_Made | tuple[Any, ...], Decision] = {}
+        self._kept: dict[_Made | tuple[Any, ...], FlagDecision] = {}
         self._declared = False
         centre = client.notification_center
         for kind, listener in (
@@ -78,7 +78,7 @@ class DecisionListener:
         self._kept = {}
         self._declared = False
 
-    def _decision(self, made: tuple[Any, ...]) -> Decision:
+    def _decision(self, made: tuple[Any, ...]) -> FlagDecision:
         if not self._declared:
             self._declare()
         decision = self._of(*made)
@@ -86,9 +86,11 @@ class DecisionListener:
             self._kept[made] = decision
         return decision
 
-    def _of(self, kind: str, flag: str | None, variation: str | None, rule: str | None, source: str | None) -> Decision:
+    def _of(
+        self, kind: str, flag: str | None, variation: str | None, rule: str | None, source: str | None
+    ) -> FlagDecision:
         reason = self._reason(flag, variation, rule) if source is None else _REASONS.get(source, "unknown")
-        return Decision.of(kind, flag or "", variation or "", rule or "", reason, self._counted)
+        return FlagDecision.of(kind, flag or "", variation or "", rule or "", reason, self._counted)
 
     def _reason(self, flag: str | None, variation: str | None, rule: str | None) -> str:
         if variation is None:

@@ -173,7 +173,7 @@ class EventLedger:
                 self.settle(key, Ended.ABANDONED)
             self._given_up.clear()
 
-    def book(self) -> EventBook:
+    def snapshot(self) -> EventBook:
         """
         The counts right now.
         """
@@ -204,4 +204,4 @@ def _start_empty_in_child() -> None:
         ledger.clear()
 
 
-fork.register(fork.Stage.CLIENTS, in_child=_start_empty_in_child)
+fork.register(fork.ForkStage.CLIENTS, in_child=_start_empty_in_child)

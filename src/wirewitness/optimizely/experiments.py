@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 from wirewitness._guard import fail_open
 from wirewitness.errors import ConfigurationError, shown
 from wirewitness.telemetry import MeterProvider
-from wirewitness.telemetry.experiments import Chosen, ExperimentTelemetry, Slip
+from wirewitness.telemetry.experiments import Chosen, ExperimentFault, ExperimentTelemetry
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,12 +100,12 @@ class _Asked:
         """
         whom = _VISITOR.get()
         if whom is None:
-            self._telemetry.slipped(Slip.NO_VISITOR)
+            self._telemetry.slipped(ExperimentFault.NO_VISITOR)
             return None
         # The SDK takes a dictionary and no other mapping, and may keep it.
         answered = _answer(question, whom.user_id, {**whom.attributes, **self._attributes})
         if answered is None:
-            self._telemetry.slipped(Slip.SDK_ERROR)
+            self._telemetry.slipped(ExperimentFault.SDK_ERROR)
             return None
         return answered[0]
 
@@ -198,9 +198,9 @@ class Experiment(_Asked):
         if isinstance(key, str) and key in self._variations:
             return key, Chosen.SDK
         if key is not None:
-            self._telemetry.slipped(Slip.UNKNOWN_VARIATION)
+            self._telemetry.slipped(ExperimentFault.UNKNOWN_VARIATION)
         if self._primary is None:
-            self._telemetry.slipped(Slip.NO_PRIMARY)
+            self._telemetry.slipped(ExperimentFault.NO_PRIMARY)
         return self._primary, Chosen.PRIMARY
 
     def _choose(self, user_id: str, attributes: dict[str, Any]) -> Any:
@@ -322,7 +322,7 @@ class Feature(_Asked):
     def _variable(self, kind: str, name: str, default: Any) -> Any:
         value = self._ask(lambda *whom: getattr(self._client, f"get_feature_variable_{kind}")(self.key, name, *whom))
         if value is None:
-            self._telemetry.slipped(Slip.NO_VALUE)
+            self._telemetry.slipped(ExperimentFault.NO_VALUE)
             return default
         return value
 

@@ -40,7 +40,7 @@ def _renew_in_child() -> None:
     _lock = threading.RLock()
 
 
-fork.register(fork.Stage.CLIENTS, in_child=_renew_in_child)
+fork.register(fork.ForkStage.CLIENTS, in_child=_renew_in_child)
 
 
 def instrument(client: C, **options: Unpack[WitnessOptions]) -> C:
@@ -113,7 +113,7 @@ def _book(client: object, which: str, named: str) -> EventBook:
         missing = "is not instrumented: instrument() it first" if instrumented is None else f"has no {named}"
         msg = f"{shown(client)} {missing}"
         raise ConfigurationError(msg)
-    book: EventBook = watch.ledger.book()
+    book: EventBook = watch.ledger.snapshot()
     return book
 
 

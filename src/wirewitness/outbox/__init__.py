@@ -8,11 +8,11 @@ from wirewitness._lazy import lazy_names
 from wirewitness.core.retry import RetryPolicy
 from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.dispatcher import DispatcherSender
+from wirewitness.outbox.flush_result import FlushResult
 from wirewitness.outbox.lifetime import close_on_sigterm
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.outbox import Outbox
 from wirewitness.outbox.overflow import Block, DropNewest, DropOldest, Overflow, Spill
-from wirewitness.outbox.remains import Remains
 from wirewitness.outbox.sender import Answer, Attempt, Lane, MultiplexingSender, Sender, Unsendable
 from wirewitness.outbox.spool import DeadLetter, MemorySpool, Spool, SpoolStats
 
@@ -33,6 +33,7 @@ __all__ = [
     "DispatcherSender",
     "DropNewest",
     "DropOldest",
+    "FlushResult",
     "Form",
     "HttpSender",
     "Lane",
@@ -41,7 +42,6 @@ __all__ = [
     "MultiplexingSender",
     "Outbox",
     "Overflow",
-    "Remains",
     "RetryPolicy",
     "Sender",
     "Spill",

@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from wirewitness._current import Dispatch
 from wirewitness.core.exchange import Address, Exchange, Origin, address_of
 from wirewitness.core.http1 import END_OF_HEAD, Content, parse_head, read_content, split_head
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.payload import digest_from_header
 from wirewitness.core.settlement import Settlement, judge
 from wirewitness.core.verdict import Evidence, Verdict
+from wirewitness.dispatch import Dispatch
 from wirewitness.outbox.curl_request import content_encoding_of
 from wirewitness.outbox.message import Message
 from wirewitness.outbox.sender import Attempt
@@ -126,7 +126,7 @@ class Transferred(NamedTuple):
         return self.status if self.status >= _FIRST_FINAL else None
 
 
-class Record(Dispatch):
+class TransferRecord(Dispatch):
     """
     A dispatch that is over, and that nobody waits for.
     """
@@ -153,7 +153,7 @@ def without_exchange(message: Message, settlement: Settlement, ended_ns: int) ->
     """
     An attempt in which no request was made, or none that is known.
     """
-    record = Record(message)
+    record = TransferRecord(message)
     record.end(settlement, ())
     return Attempt(message, settlement, 0, 0.0, ended_ns, dispatch=record)
 
@@ -170,7 +170,7 @@ def attempt_of(
         ended_ns: When it ended, Unix nanoseconds.
         receivers: Whose word on what they received is taken.
     """
-    record = Record(message)
+    record = TransferRecord(message)
     record.started_ns = ended_ns - int(told.duration * 1e9)
     record.duration = told.duration
     exchange = exchange_of(message, told, record.started_ns)

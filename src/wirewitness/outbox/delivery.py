@@ -23,13 +23,13 @@ from typing import Any, Final
 
 from wirewitness import feedback
 from wirewitness._clock import monotonic, wall_ns
-from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
 from wirewitness._observe import LISTENERS, OnSettle, tell
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.retry import Action, Decision, RetryPolicy, away, decide, pause_asked, says_something
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence
+from wirewitness.dispatch import Dispatch
 from wirewitness.evidence import EVIDENCE
 from wirewitness.ledger import Ledger, Stage
 from wirewitness.outbox.backpressure import BackPressure
@@ -440,7 +440,7 @@ class DeliveryLoop:
         if decision.action is Action.ACK:
             self._spool.ack([message])
         else:
-            self._spool.bury(message, decision.reason)
+            self._spool.dead_letter(message, decision.reason)
         self._ledger.end(ending_of(settlement), exchanges=exchanges)
         if settlement.outcome is Outcome.DROPPED and self._on_drop is not None:
             call_drop_hook(self._on_drop, message, settlement.reason)

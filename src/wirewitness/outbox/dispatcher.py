@@ -46,10 +46,10 @@ class DispatcherSender:
             Unsendable: If it can't be given a value that it would encode as the payload's bytes.
             BaseException: Whatever the dispatcher raises.
         """
-        self._inner.send(Event(message))
+        self._inner.send(RemadeEvent(message))
 
 
-class Event:
+class RemadeEvent:
     """
     What an inner dispatcher gets in place of the caller's event, anew for every attempt.
 

@@ -133,7 +133,7 @@ def _renew_all() -> None:
             outbox.renew()
 
 
-fork.register(fork.Stage.OUTBOXES, in_child=_renew_all)
+fork.register(fork.ForkStage.OUTBOXES, in_child=_renew_all)
 ending.on_drain(drain_all)
 ending.on_last(ending.Last.OUTBOXES, close_all)
 

@@ -25,16 +25,16 @@ from wirewitness.outbox.breaker import Breakers
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.delivery import DeliveryLoop
 from wirewitness.outbox.dispatcher import DispatcherSender
-from wirewitness.outbox.intake import message_of, read
+from wirewitness.outbox.flush_result import FlushResult
 from wirewitness.outbox.message import Form, Message
 from wirewitness.outbox.overflow import Overflow, Spill, SpillingSpool, policy
-from wirewitness.outbox.remains import Remains
+from wirewitness.outbox.request import message_of, read
 from wirewitness.outbox.results import OnDrop, call_drop_hook, dropped, ending_of
 from wirewitness.outbox.spool import MemorySpool, Spool, check_spool
 from wirewitness.outbox.threads import SenderThreads
 from wirewitness.shapes import method_of
 from wirewitness.telemetry import MeterProvider, TracerProvider
-from wirewitness.telemetry.outbox import Gauges, OutboxTelemetry
+from wirewitness.telemetry.outbox import OutboxGauges, OutboxTelemetry
 
 
 K = TypeVar("K")
@@ -126,7 +126,7 @@ class Outbox:
         self._empty()
         self._start_spool()
         lifetime.register(self)
-        if self.ledger.book().open:
+        if self.ledger.snapshot().open:
             self._start()
 
     def renew(self) -> None:
@@ -145,7 +145,7 @@ class Outbox:
         self._interrupted = False
         self._told_of_feedback = False
         self._closes_again = False
-        self._left = Remains()
+        self._left = FlushResult()
         self._starting = False
         self._breakers.renew()
         self._begin()
@@ -316,7 +316,7 @@ class Outbox:
             self._spool_started = True
             # What was kept when it was closed is in the book already.
             self.ledger.queue(max(0, self.spool.start() - self._left.kept))
-            self._left = Remains()
+            self._left = FlushResult()
 
     def _start_threads(self) -> None:
         # At interpreter shutdown none can be started: then close() sends in its own thread.
@@ -324,16 +324,16 @@ class Outbox:
             self._threads = SenderThreads(self.name, self._loop.threads, self._loop)
         self._threads.ensure()
 
-    def gauges(self) -> Gauges:
+    def gauges(self) -> OutboxGauges:
         """
         What it shows of itself.
         """
         fork.check()
         stats = self.spool.stats()
         age = 0.0 if stats.oldest_ns is None else max(0.0, (steady_ns() - stats.oldest_ns) / 1e9)
-        return Gauges(stats.size, stats.capacity, stats.utilization, age, self._breakers.state(monotonic()))
+        return OutboxGauges(stats.size, stats.capacity, stats.utilization, age, self._breakers.state(monotonic()))
 
-    def flush(self, timeout: float = 10.0) -> Remains:
+    def flush(self, timeout: float = 10.0) -> FlushResult:
         """
         Wait until every payload's end is known.
 
@@ -373,14 +373,14 @@ class Outbox:
         if threads is not None and threads.running:
             self.flush(timeout)
 
-    def _remains(self, lost: int = 0) -> Remains:
+    def _remains(self, lost: int = 0) -> FlushResult:
         stats = self.spool.stats()
         waiting = stats.size - stats.claimed - stats.later
         for_what = "circuit_open" if self._breakers.closed_to(monotonic()) else "queued"
         why = {for_what: waiting, "retrying": stats.later, "in_flight": stats.claimed}
-        return Remains(stats.size, why, stats.durable, lost, stats.dead)
+        return FlushResult(stats.size, why, stats.durable, lost, stats.dead)
 
-    def close(self, timeout: float = 10.0) -> Remains:
+    def close(self, timeout: float = 10.0) -> FlushResult:
         """
         Deliver what is left, and let go of threads and files.
 
@@ -417,7 +417,7 @@ class Outbox:
             remains = self._let_go(deadline)
         return remains
 
-    def _let_go(self, deadline: Deadline) -> Remains:
+    def _let_go(self, deadline: Deadline) -> FlushResult:
         flushed_ns = steady_ns()
         self._loop.stop()
         if self._threads is not None:
@@ -430,8 +430,8 @@ class Outbox:
             self._loop.keep()
             # What closing a spool does not give back, it has written.
             kept = max(0, before.remaining - lost - len(late))
-            left = self._left = Remains(kept, before.why, kept, lost, before.dead)
-            pending = self.ledger.book().open - kept - len(late)
+            left = self._left = FlushResult(kept, before.why, kept, lost, before.dead)
+            pending = self.ledger.snapshot().open - kept - len(late)
             if self._interrupted and pending > 0:
                 # Somebody was interrupted between making room by an old message and counting that.
                 self.ledger.end(ending_of(dropped(Reason.QUEUE_FULL)), pending, stage=Stage.QUEUED)
@@ -451,7 +451,7 @@ class Outbox:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Outbox {self.name}: {self.ledger.book()}>"
+        return f"<Outbox {self.name}: {self.ledger.snapshot()}>"
 
 
 def _nothing() -> Message:

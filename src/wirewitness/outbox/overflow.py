@@ -235,11 +235,11 @@ class SpillingSpool:
         """
         message.home.retry_at(message, due)
 
-    def bury(self, message: Message, reason: str) -> None:
+    def dead_letter(self, message: Message, reason: str) -> None:
         """
         Make a dead letter of a message where it was.
         """
-        message.home.bury(message, reason)
+        message.home.dead_letter(message, reason)
 
     def evict(self) -> Message | None:
         """

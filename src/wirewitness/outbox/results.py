@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
 from wirewitness.core.exchange import Exchange
 from wirewitness.core.outcome import Outcome, Reason, reason_of_status
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence, Verdict
+from wirewitness.dispatch import Dispatch
 from wirewitness.ledger import Ending
 from wirewitness.outbox.clock import steady_ns
 from wirewitness.outbox.message import Message

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from wirewitness._current import Dispatch
 from wirewitness.core.settlement import Settlement
+from wirewitness.dispatch import Dispatch
 from wirewitness.outbox.message import Message
 
 

@@ -144,7 +144,7 @@ class Spool(Protocol):
         """
         ...
 
-    def bury(self, message: Message, reason: str) -> None:
+    def dead_letter(self, message: Message, reason: str) -> None:
         """
         Make a claimed message a dead letter.
         """
@@ -212,14 +212,14 @@ class DeadLetter(NamedTuple):
 
     Attributes:
         message: What it was.
-        reason: Why: a :class:`~wirewitness.Reason`'s value.
+        reason: Why: a :class:`~wirewitness.typing.Reason`'s value.
     """
 
     message: Message
     reason: str
 
 
-class _Line:
+class _OriginQueue:
     """
     The messages for one origin that can be sent now.
 
@@ -258,7 +258,7 @@ class _Line:
             to.append(fresh.popleft())
 
 
-class Shelf:
+class ReadyQueue:
     """
     Messages in memory, in the order in which they are to be sent. Thread-safe.
 
@@ -272,7 +272,7 @@ class Shelf:
         # An ordered one: the first of a plain dict is slow to find once many before it are gone.
         self._held: OrderedDict[int, Message] = OrderedDict()
         self._claimed: set[int] = set()
-        self._ready: OrderedDict[Origin | None, _Line] = OrderedDict()
+        self._ready: OrderedDict[Origin | None, _OriginQueue] = OrderedDict()
         self._later: list[tuple[float, int, Message]] = []
 
     def __len__(self) -> int:
@@ -341,10 +341,10 @@ class Shelf:
         with self.lock:
             return list(self._held.values())
 
-    def _line(self, message: Message) -> _Line:
+    def _line(self, message: Message) -> _OriginQueue:
         origin = origin_of_url(message.url)
         line = self._ready.get(origin)
-        return self._ready.setdefault(origin, _Line()) if line is None else line
+        return self._ready.setdefault(origin, _OriginQueue()) if line is None else line
 
     def _return(self, message: Message) -> None:
         heapq.heappush(self._line(message).back, (message.id, message))
@@ -481,7 +481,7 @@ class MemorySpool:
         """
         Hold nothing.
         """
-        self._shelf = Shelf()
+        self._shelf = ReadyQueue()
         self._ids = itertools.count(1)
         self._dead: deque[DeadLetter] = deque()
         self._dead_bytes = 0
@@ -535,7 +535,7 @@ class MemorySpool:
         """
         self._shelf.put_back(message, due)
 
-    def bury(self, message: Message, reason: str) -> None:
+    def dead_letter(self, message: Message, reason: str) -> None:
         """
         Keep a message as a dead letter, in an eighth of the space at most: the oldest make room.
         """

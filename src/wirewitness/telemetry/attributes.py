@@ -57,7 +57,7 @@ def exchange_attributes(exchange: Exchange) -> dict[str, AttributeValue]:
     return attributes
 
 
-class Bounded:
+class CardinalityLimit:
     """
     Lets the first values of a kind through, and calls all further ones ``_OTHER``, so that no metric's series explode.
 

@@ -24,15 +24,15 @@ from opentelemetry.util.types import AttributeValue
 from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness._version import __version__
-from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded
+from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, CardinalityLimit
+from wirewitness.telemetry.counters import LabelledCounter
 from wirewitness.telemetry.logs import RateLimit
 from wirewitness.telemetry.logs import _enabled as writer_at
 from wirewitness.telemetry.metrics import SECONDS
 from wirewitness.telemetry.spans import NO_SPAN
-from wirewitness.telemetry.tally import Tally
 
 
-class Source(enum.StrEnum):
+class DatafileSource(enum.StrEnum):
     """
     Where the datafile that is served has come from.
     """
@@ -111,11 +111,11 @@ class Fetch:
     fault: Fault = Fault.NONE
     status: int | None = None
     error_type: str | None = None
-    source: Source = Source.NONE
+    source: DatafileSource = DatafileSource.NONE
     revision: str | None = None
 
 
-class Gauges(NamedTuple):
+class DatafileGauges(NamedTuple):
     """
     What a cached datafile shows of itself at one instant.
 
@@ -127,10 +127,10 @@ class Gauges(NamedTuple):
 
     age: float
     revision: float
-    source: Source
+    source: DatafileSource
 
 
-class Measured(Protocol):
+class MeasuredSupply(Protocol):
     """
     A cached datafile, as its gauges see it.
     """
@@ -140,7 +140,7 @@ class Measured(Protocol):
         """Its name."""
         ...
 
-    def gauges(self) -> Gauges:
+    def gauges(self) -> DatafileGauges:
         """What it shows."""
         ...
 
@@ -151,30 +151,32 @@ class _Datafiles:
     """
 
     def __init__(self) -> None:
-        self._living: weakref.WeakSet[Measured] = weakref.WeakSet()
+        self._living: weakref.WeakSet[MeasuredSupply] = weakref.WeakSet()
         self.renew()
         _DATAFILES.append(self)
 
     def renew(self) -> None:
         self._lock = threading.RLock()
 
-    def add(self, datafile: Measured) -> None:
+    def add(self, datafile: MeasuredSupply) -> None:
         with self._lock:
             self._living.add(datafile)
 
-    def discard(self, datafile: Measured) -> None:
+    def discard(self, datafile: MeasuredSupply) -> None:
         with self._lock:
             self._living.discard(datafile)
 
-    def gauges(self) -> dict[str, list[Gauges]]:
+    def gauges(self) -> dict[str, list[DatafileGauges]]:
         with self._lock:
             living = list(self._living)
-        by_name: dict[str, list[Gauges]] = {}
+        by_name: dict[str, list[DatafileGauges]] = {}
         for datafile in living:
             by_name.setdefault(datafile.name, []).append(datafile.gauges())
         return by_name
 
-    def observe(self, read: Callable[[list[Gauges]], float]) -> Callable[[CallbackOptions], Iterator[Observation]]:
+    def observe(
+        self, read: Callable[[list[DatafileGauges]], float]
+    ) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observations(_: CallbackOptions) -> Iterator[Observation]:
             for name, gauges in self.gauges().items():
                 yield Observation(read(gauges), {"datafile": name})
@@ -183,7 +185,7 @@ class _Datafiles:
 
     def sources(self, _: CallbackOptions) -> Iterator[Observation]:
         for name, gauges in self.gauges().items():
-            for source in Source:
+            for source in DatafileSource:
                 number = sum(one.source is source for one in gauges)
                 yield Observation(number, {"datafile": name, "source": source.value})
 
@@ -196,7 +198,7 @@ def _renew_in_child() -> None:
         datafiles.renew()
 
 
-fork.register(fork.Stage.TELEMETRY, in_child=_renew_in_child)
+fork.register(fork.ForkStage.TELEMETRY, in_child=_renew_in_child)
 
 
 class _Instruments:
@@ -207,7 +209,7 @@ class _Instruments:
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
         self.datafiles = _Datafiles()
-        self.faults = Tally("datafile", "reason")
+        self.faults = LabelledCounter("datafile", "reason")
         seen, prefix = self.datafiles.observe, f"{SCOPE}.datafile"
         self.duration = meter.create_histogram(
             f"{prefix}.fetch.duration",
@@ -256,7 +258,7 @@ class DatafileTelemetry:
 
     def __init__(
         self,
-        datafile: Measured,
+        datafile: MeasuredSupply,
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
@@ -265,14 +267,14 @@ class DatafileTelemetry:
         self._tracer = trace.get_tracer(SCOPE, __version__, tracer_provider, SCHEMA_URL)
         self._instruments = _instruments(meter_provider)
         self._duration = self._instruments.duration
-        self._error = Bounded()
+        self._error = CardinalityLimit()
         self.renew()
         for fault in Fault:
             if fault is not Fault.NONE:
                 self._instruments.faults.declare(self._name, fault.value)
         self._instruments.datafiles.add(datafile)
 
-    def stopped(self, datafile: Measured) -> None:
+    def stopped(self, datafile: MeasuredSupply) -> None:
         """
         It's renewed no more: its age is nobody's trouble.
         """
@@ -321,7 +323,7 @@ class DatafileTelemetry:
             self._say(logging.INFO, "datafile.updated", revision=fetch.revision)
 
     @fail_open("telemetry")
-    def fault(self, fault: Fault, error_type: str | None, source: Source) -> None:
+    def fault(self, fault: Fault, error_type: str | None, source: DatafileSource) -> None:
         """
         Count what went wrong, and write a line of each kind once in ten minutes.
         """

@@ -13,12 +13,12 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.util.types import AttributeValue
 
 from wirewitness._version import __version__
-from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, Bounded
-from wirewitness.telemetry.tally import Tally
+from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, CardinalityLimit
+from wirewitness.telemetry.counters import LabelledCounter
 
 
 LABELS: Final = ("type", "flag", "variation", "rule", "reason")
-_known: Final = Bounded(most=2000)
+_known: Final = CardinalityLimit(most=2000)
 
 
 class _Instruments:
@@ -28,21 +28,21 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
-        self.made = Tally(*LABELS)
+        self.made = LabelledCounter(*LABELS)
         meter.create_observable_counter(
             f"{SCOPE}.decisions", [self.made.observe], "{decision}", "Decisions that the SDK has made"
         )
 
 
 @functools.cache
-def decisions_on(meter_provider: MeterProvider | None = None) -> Tally:
+def decisions_on(meter_provider: MeterProvider | None = None) -> LabelledCounter:
     """
     The count of the decisions that a provider shows, None for the global one.
     """
     return _Instruments(meter_provider).made
 
 
-class Decision(NamedTuple):
+class FlagDecision(NamedTuple):
     """
     A decision that can be made, and made again: who it was for is no part of it.
 
@@ -54,12 +54,12 @@ class Decision(NamedTuple):
 
     labels: tuple[str, ...]
     attributes: dict[str, AttributeValue]
-    counted: Tally
+    counted: LabelledCounter
 
     @classmethod
     def of(  # noqa: PLR0913, PLR0917 -- the labels of one counter
-        cls, kind: str, flag: str, variation: str, rule: str, reason: str, counted: Tally
-    ) -> Decision:
+        cls, kind: str, flag: str, variation: str, rule: str, reason: str, counted: LabelledCounter
+    ) -> FlagDecision:
         """
         A decision by OpenTelemetry's semantic conventions, "Semantic conventions for feature flags in events".
 

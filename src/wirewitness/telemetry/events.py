@@ -19,8 +19,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 from wirewitness import fork
 from wirewitness._guard import fail_open
 from wirewitness._version import __version__
-from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, Bounded
-from wirewitness.telemetry.instant import OneInstant
+from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, CardinalityLimit
+from wirewitness.telemetry.snapshots import SnapshotGroup
 from wirewitness.telemetry.spans import CALLERS
 
 
@@ -43,7 +43,7 @@ class Ended(enum.StrEnum):
     """It was waiting when the processor stopped, or gave up."""
 
 
-class Watching(Protocol):
+class EventWatch(Protocol):
     """
     A ledger that adds to totals.
     """
@@ -75,10 +75,10 @@ class EventTotals:
     """
 
     def __init__(self) -> None:
-        self._ledgers: weakref.WeakSet[Watching] = weakref.WeakSet()
+        self._ledgers: weakref.WeakSet[EventWatch] = weakref.WeakSet()
         self.clear()
 
-    def include(self, ledger: Watching) -> None:
+    def include(self, ledger: EventWatch) -> None:
         """
         Have a ledger look before anybody is told.
         """
@@ -105,7 +105,7 @@ class EventTotals:
 
 
 _TOTALS: Final[dict[tuple[str, MeterProvider | None], EventTotals]] = {}
-_names: Final = Bounded()
+_names: Final = CardinalityLimit()
 
 
 def totals_of(name: str, meter_provider: MeterProvider | None = None) -> EventTotals:
@@ -133,7 +133,7 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
-        at = OneInstant(lambda: _counted(meter_provider))
+        at = SnapshotGroup(lambda: _counted(meter_provider))
         meter.create_observable_counter(
             f"{SCOPE}.events.accepted",
             [at.of(_accepted)],
@@ -180,7 +180,7 @@ def _start_empty_in_child() -> None:
         totals.clear()
 
 
-fork.register(fork.Stage.TELEMETRY, in_child=_start_empty_in_child)
+fork.register(fork.ForkStage.TELEMETRY, in_child=_start_empty_in_child)
 
 
 def caller() -> Caller | None:

@@ -14,10 +14,10 @@ from opentelemetry.metrics import MeterProvider
 
 from wirewitness._guard import fail_open
 from wirewitness._version import __version__
-from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, Bounded
+from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, CardinalityLimit
+from wirewitness.telemetry.counters import LabelledCounter
 from wirewitness.telemetry.logs import RateLimit
 from wirewitness.telemetry.logs import _enabled as writer_at
-from wirewitness.telemetry.tally import Tally
 
 
 class Chosen(enum.StrEnum):
@@ -30,7 +30,7 @@ class Chosen(enum.StrEnum):
     """Nobody: the primary is what is served else."""
 
 
-class Slip(enum.StrEnum):
+class ExperimentFault(enum.StrEnum):
     """
     Why an experiment couldn't do what it was asked for. The values are bounded, so they can label metrics.
     """
@@ -47,8 +47,8 @@ class Slip(enum.StrEnum):
     """The SDK has no such variable, or one of another type: the default was returned."""
 
 
-_experiments: Final = Bounded()
-_variations: Final = Bounded(most=1000)
+_experiments: Final = CardinalityLimit()
+_variations: Final = CardinalityLimit(most=1000)
 _LINES: Final = RateLimit(most=10, seconds=60.0)
 
 
@@ -59,8 +59,8 @@ class _Instruments:
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(SCOPE, __version__, meter_provider, SCHEMA_URL)
-        self.counts = Tally("experiment", "variation", "chosen")
-        self.slips = Tally("experiment", "reason")
+        self.counts = LabelledCounter("experiment", "variation", "chosen")
+        self.slips = LabelledCounter("experiment", "reason")
         meter.create_observable_counter(
             f"{SCOPE}.experiment.served", [self.counts.observe], "{visit}", "Variations that were served"
         )
@@ -87,7 +87,7 @@ class ExperimentTelemetry:
         self._key = _experiments(key)
         self._named = key
         self._counted = _instruments(meter_provider)
-        for slip in Slip:
+        for slip in ExperimentFault:
             self._counted.slips.declare(self._key, slip.value)
 
     def declare(self, variation: str) -> None:
@@ -113,7 +113,7 @@ class ExperimentTelemetry:
             )
 
     @fail_open("telemetry")
-    def slipped(self, slip: Slip) -> None:
+    def slipped(self, slip: ExperimentFault) -> None:
         """
         Count what went wrong, and write a line now and then.
         """
@@ -124,5 +124,5 @@ class ExperimentTelemetry:
             write("experiment.fault", experiment=self._named, reason=slip.value, suppressed=suppressed)
 
     def _bounded(self, variation: str) -> str:
-        # Bounded together with its experiment's key: how many series there are, and not how many words.
+        # CardinalityLimit together with its experiment's key: how many series there are, and not how many words.
         return variation if _variations(f"{self._key}\0{variation}") != OTHER else OTHER

@@ -9,9 +9,9 @@ import functools
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import INVALID_SPAN, TracerProvider
 
-from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
 from wirewitness.core.settlement import Settlement
+from wirewitness.dispatch import Dispatch
 from wirewitness.telemetry.logs import Logs
 from wirewitness.telemetry.metrics import Metrics
 from wirewitness.telemetry.providers import shut_down_last

@@ -19,11 +19,11 @@ from opentelemetry.trace import INVALID_SPAN, Span
 
 from wirewitness import feedback, fork
 from wirewitness._clock import monotonic
-from wirewitness._current import Dispatch
 from wirewitness._guard import report_or_raise
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
+from wirewitness.dispatch import Dispatch
 
 
 LOGGER: Final = feedback.LOGGER
@@ -253,4 +253,4 @@ def _renew_all() -> None:
         limit.renew()
 
 
-fork.register(fork.Stage.TELEMETRY, in_child=_renew_all)
+fork.register(fork.ForkStage.TELEMETRY, in_child=_renew_all)

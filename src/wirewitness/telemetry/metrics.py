@@ -12,18 +12,18 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
 from opentelemetry.util.types import AttributeValue
 
-from wirewitness._current import Dispatch
 from wirewitness._guard import INTERNAL_ERRORS, TAP_HEALTH
 from wirewitness._version import __version__
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
-from wirewitness.ledger import PROCESS, Book
-from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, Bounded, exchange_error
-from wirewitness.telemetry.instant import OneInstant
+from wirewitness.dispatch import Dispatch
+from wirewitness.ledger import LedgerSnapshot, process_ledger
+from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, CardinalityLimit, exchange_error
+from wirewitness.telemetry.snapshots import SnapshotGroup
 from wirewitness.telemetry.spans import NO_SPAN
 
 
-Books = dict[str, Book]
+Books = dict[str, LedgerSnapshot]
 Delivery = tuple[int, float, float]
 """A payload's length in bytes, and the seconds that it took, and its one request."""
 Labels = dict[str, AttributeValue]
@@ -93,8 +93,8 @@ class Metrics:
         )
         self._exchange = _histogram(meter, "exchange.duration", "s", "From a request's begin to its status", SECONDS)
         self._payload = _histogram(meter, "payload.size", "By", "Length of the payloads", BYTES)
-        self._host = Bounded()
-        self._error = Bounded()
+        self._host = CardinalityLimit()
+        self._error = CardinalityLimit()
         _observe_ledger(meter, meter_provider)
 
     def settled(self, dispatch: Dispatch, settlement: Settlement, within: Context | None) -> None:
@@ -165,7 +165,7 @@ def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: tu
 
 
 def _observe_ledger(meter: Meter, meter_provider: MeterProvider | None) -> None:
-    at = OneInstant(lambda: PROCESS.books_shown_by(meter_provider))
+    at = SnapshotGroup(lambda: process_ledger.books_shown_by(meter_provider))
     counter, gauge = meter.create_observable_counter, meter.create_observable_up_down_counter
     counter(f"{SCOPE}.ledger.accepted", [at.of(_accepted)], "{payload}", "Payloads taken")
     counter(f"{SCOPE}.ledger.settled", [at.of(_settled)], "{payload}", "Payloads whose end is known")

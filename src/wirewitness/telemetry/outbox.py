@@ -18,11 +18,11 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TracerProvider
 
 from wirewitness import fork
-from wirewitness._current import Dispatch
 from wirewitness._guard import fail_open
 from wirewitness._version import __version__
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
+from wirewitness.dispatch import Dispatch
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE
 from wirewitness.telemetry.facade import Telemetry, metrics_of
 from wirewitness.telemetry.logs import Logs, RateLimit
@@ -30,7 +30,7 @@ from wirewitness.telemetry.metrics import SECONDS, Delivery
 from wirewitness.telemetry.spans import CALLERS, NO_SPAN, Callers, Spans, Trace
 
 
-class Gauges(NamedTuple):
+class OutboxGauges(NamedTuple):
     """
     What an Outbox shows of itself at one instant.
 
@@ -64,7 +64,7 @@ class Waiting(Protocol):
     traced: bool
 
 
-class Measured(Protocol):
+class MeasuredOutbox(Protocol):
     """
     An Outbox, as its gauges see it.
     """
@@ -74,7 +74,7 @@ class Measured(Protocol):
         """Its name."""
         ...
 
-    def gauges(self) -> Gauges:
+    def gauges(self) -> OutboxGauges:
         """What it shows."""
         ...
 
@@ -85,20 +85,20 @@ class _Outboxes:
     """
 
     def __init__(self) -> None:
-        self._living: weakref.WeakKeyDictionary[Measured, MeterProvider | None] = weakref.WeakKeyDictionary()
+        self._living: weakref.WeakKeyDictionary[MeasuredOutbox, MeterProvider | None] = weakref.WeakKeyDictionary()
         self.renew()
 
     def renew(self) -> None:
         self._lock = threading.RLock()
 
-    def add(self, outbox: Measured, meter_provider: MeterProvider | None) -> None:
+    def add(self, outbox: MeasuredOutbox, meter_provider: MeterProvider | None) -> None:
         with self._lock:
             self._living[outbox] = meter_provider
 
     def observe(
         self,
         meter_provider: MeterProvider | None,
-        read: Callable[[Gauges], float],
+        read: Callable[[OutboxGauges], float],
         add: Callable[[Iterable[float]], float],
     ) -> Any:
         def observations(_: CallbackOptions) -> Iterator[Observation]:
@@ -115,7 +115,7 @@ class _Outboxes:
 
 _OUTBOXES: Final = _Outboxes()
 
-fork.register(fork.Stage.TELEMETRY, in_child=_OUTBOXES.renew)
+fork.register(fork.ForkStage.TELEMETRY, in_child=_OUTBOXES.renew)
 
 
 class _Instruments:
@@ -172,7 +172,7 @@ class OutboxTelemetry(Telemetry):
 
     def __init__(
         self,
-        outbox: Measured,
+        outbox: MeasuredOutbox,
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,

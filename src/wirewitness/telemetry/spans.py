@@ -24,12 +24,12 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import AttributeValue
 
-from wirewitness._current import Dispatch
 from wirewitness._version import __version__
 from wirewitness.core.exchange import Exchange
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Verdict
+from wirewitness.dispatch import Dispatch
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, exchange_attributes, exchange_error, known_method
 from wirewitness.telemetry.providers import global_tracer_provider
 

@@ -11,8 +11,8 @@ import http.client
 
 from typing import Any, Final, NamedTuple
 
-from wirewitness._current import CURRENT, Dispatch, current
 from wirewitness._guard import fail_open
+from wirewitness.dispatch import CURRENT, Dispatch, current
 from wirewitness.evidence import EVIDENCE
 from wirewitness.wire.patching import Method, PatchPoint, Tap
 from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD, Recorder

@@ -15,7 +15,7 @@ from wirewitness.evidence import EVIDENCE
 
 
 if TYPE_CHECKING:
-    from wirewitness._current import Dispatch
+    from wirewitness.dispatch import Dispatch
 
 
 MOST_RECORDED = 64 << 20

@@ -13,10 +13,11 @@ from collections import Counter, deque
 
 from lanes import Tray
 
-from wirewitness import Evidence, Outcome, Verdict
+from wirewitness import Outcome, Verdict
 from wirewitness.core.payload import freeze_query
 from wirewitness.core.retry import RetryPolicy
 from wirewitness.outbox.message import Form, Message
+from wirewitness.typing import Evidence
 
 
 JSON = (("Content-Type", "application/json"),)

@@ -8,11 +8,12 @@ import pytest
 
 from curling import BODY, Endpoint, ending, message, one_by_one, query, refused_port, rejected, sent
 
-from wirewitness import Evidence, Outcome, Reason, Verdict
+from wirewitness import Outcome, Verdict
 from wirewitness.outbox.curl import CurlSender
 from wirewitness.outbox.curl_evidence import (
     DELIVERED,
 )
+from wirewitness.typing import Evidence, Reason
 
 
 def test_retry_after_is_reported(sink, sender):

@@ -10,7 +10,7 @@ import pytest
 
 from curling import BODY, ending, message
 
-from wirewitness import Evidence, Outcome, Reason, Verdict
+from wirewitness import Outcome, Verdict
 from wirewitness.outbox.curl_evidence import (
     Transcript,
     Transferred,
@@ -18,6 +18,7 @@ from wirewitness.outbox.curl_evidence import (
     exchange_of,
     failure_of,
 )
+from wirewitness.typing import Evidence, Reason
 
 
 HEAD = b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"

@@ -15,7 +15,7 @@ import pytest
 from curling import BODY, JSON, PATIENCE, SOON, Endpoint, ending, message, one_by_one, query, sent
 from lanes import Tray
 
-from wirewitness import Evidence, Outcome, Reason, Verdict
+from wirewitness import Outcome, Verdict
 from wirewitness.conformance import Sink
 from wirewitness.outbox import Outbox
 from wirewitness.outbox.curl import CurlSender
@@ -25,6 +25,7 @@ from wirewitness.outbox.curl_evidence import (
 )
 from wirewitness.outbox.message import Form, Message
 from wirewitness.testing import capture
+from wirewitness.typing import Evidence, Reason
 
 
 def test_connections_are_kept_and_used_again(sink, sender):
@@ -234,7 +235,7 @@ def test_an_outbox_retries_by_what_it_says_and_shows_it_under_its_own_name(sink)
         for path in ("v1/events", "status/404", "flaky/2/503"):
             outbox("POST", f"{sink.url}/{path}", {"path": path})
         assert not outbox.flush(PATIENCE).remaining
-        book = outbox.ledger.book()
+        book = outbox.ledger.snapshot()
     assert (book.count(Outcome.DELIVERED), book.count(Outcome.REJECTED), book.exchanges) == (2, 1, 5)
     assert book.verdicts[Verdict.IDENTICAL] == 3
     assert len(sink.requests) == 5

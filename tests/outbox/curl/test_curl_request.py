@@ -10,11 +10,12 @@ import pytest
 
 from curling import BODY, ending, message, one_by_one, query, rejected, sent
 
-from wirewitness import Evidence, Outcome, Reason, Verdict, __version__
+from wirewitness import Outcome, Verdict, __version__
 from wirewitness.outbox.curl import CurlSender
 from wirewitness.outbox.curl_evidence import (
     DELIVERED,
 )
+from wirewitness.typing import Evidence, Reason
 
 
 def test_a_message_is_delivered_with_the_fields_asked_for(sink, sender):

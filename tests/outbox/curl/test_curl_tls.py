@@ -12,12 +12,13 @@ import pytest
 
 from curling import BODY, Endpoint, ending, message, one_by_one, query, refused_port, sent
 
-from wirewitness import Evidence, Outcome, Reason, Verdict
+from wirewitness import Outcome, Verdict
 from wirewitness.conformance import Sink
 from wirewitness.outbox.curl import CurlSender
 from wirewitness.outbox.curl_evidence import (
     DELIVERED,
 )
+from wirewitness.typing import Evidence, Reason
 
 
 def test_a_payload_sent_through_tls_is_identical(secure_sink, authority_file):

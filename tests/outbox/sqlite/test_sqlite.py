@@ -132,9 +132,9 @@ def test_dead_letters_are_kept_with_their_reason(opened, path):
     fill(spool, 2)
     one, other = spool.claim(2, steady())
     one.attempts = 4
-    spool.bury(one, "status_4xx")
+    spool.dead_letter(one, "status_4xx")
     assert spool.sync(10.0)
-    spool.bury(other, "expired")
+    spool.dead_letter(other, "expired")
     assert spool.stats().dead == 2
     spool.close()
     assert rows(path, "SELECT attempts, reason, length(body) FROM dead ORDER BY id") == [
@@ -150,7 +150,7 @@ def test_the_oldest_dead_letters_make_room(opened, path):
     for _ in range(3):
         fill(spool, 50)
         for one in spool.claim(50, steady()):
-            spool.bury(one, "expired")
+            spool.dead_letter(one, "expired")
         assert spool.sync(10.0)
     assert spool.stats().dead == 10
     spool.close()
@@ -363,7 +363,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just("claim"), st.integers(1, 5)),
         st.tuples(st.just("ack"), st.integers(0, 5)),
         st.tuples(st.just("retry"), st.integers(0, 5)),
-        st.tuples(st.just("bury"), st.integers(0, 5)),
+        st.tuples(st.just("dead_letter"), st.integers(0, 5)),
         st.tuples(st.just("evict"), st.just(0)),
         st.tuples(st.just("sync"), st.just(0)),
     ),
@@ -408,8 +408,8 @@ class Pair:
 
         self._each(index, retry)
 
-    def bury(self, index):
-        self._each(index, lambda spool, one: spool.bury(one, "expired"))
+    def dead_letter(self, index):
+        self._each(index, lambda spool, one: spool.dead_letter(one, "expired"))
 
     def evict(self, _):
         got = [spool.evict() for spool in self.spools]
@@ -547,7 +547,7 @@ def during(operation, intrusion, moment):
     return left < 0
 
 
-@pytest.mark.parametrize("name", ["put", "claim", "ack", "retry", "bury", "evict", "stats"])
+@pytest.mark.parametrize("name", ["put", "claim", "ack", "retry", "dead_letter", "evict", "stats"])
 @pytest.mark.parametrize("room", [3, 4, 5, 6, 7, 100])
 def test_a_put_may_come_in_at_every_call_of_any_other(path, name, room):
     spool = SqliteSpool(path, memory_bytes=room * (32 + OVERHEAD), group_interval=0.001)
@@ -561,7 +561,7 @@ def test_a_put_may_come_in_at_every_call_of_any_other(path, name, room):
             "claim": lambda out=out: out.extend(spool.claim(2, steady())),
             "ack": lambda out=out: spool.ack([out.pop()]),
             "retry": lambda out=out: spool.retry_at(out.pop(), 0.0),
-            "bury": lambda out=out: spool.bury(out.pop(), "expired"),
+            "dead_letter": lambda out=out: spool.dead_letter(out.pop(), "expired"),
             "evict": lambda evicted=evicted: evicted.append(spool.evict()),
             "stats": spool.stats,
         }
@@ -569,7 +569,7 @@ def test_a_put_may_come_in_at_every_call_of_any_other(path, name, room):
         for one in out:
             spool.retry_at(one, 0.0)
         # Where all in memory are claimed, there's none to evict.
-        gone = name in {"ack", "bury"} or evicted not in ([], [None])
+        gone = name in {"ack", "dead_letter"} or evicted not in ([], [None])
         expected = 5 + (name == "put") - gone + long_enough
         assert spool.stats().size == expected
         assert spool.stats().bytes == expected * (32 + OVERHEAD)

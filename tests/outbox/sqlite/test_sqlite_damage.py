@@ -35,7 +35,7 @@ def sound(tmp_path_factory):
     for number in range(COUNT):
         spool.put(message(number, SIZE))
     first = spool.claim(1, steady())[0]
-    spool.bury(first, "expired")
+    spool.dead_letter(first, "expired")
     assert spool.close() == []
     return file_in(folder)
 

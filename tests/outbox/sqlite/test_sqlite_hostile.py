@@ -70,10 +70,10 @@ def test_dead_letters_have_a_greatest_age(path, monkeypatch):
     for number in range(3):
         assert spool.put(message(number)) is None
     for one in spool.claim(2, steady()):
-        spool.bury(one, "expired")
+        spool.dead_letter(one, "expired")
     spool.close()
     with contextlib.closing(sqlite3.connect(file_in(path))) as connection, connection:
-        connection.execute("UPDATE dead SET buried_ns = buried_ns - ? WHERE id % 2", (3 * 86_400 * 10**9,))
+        connection.execute("UPDATE dead SET since_ns = since_ns - ? WHERE id % 2", (3 * 86_400 * 10**9,))
     for days, left in ((4, 2), (2, 1)):
         again = SqliteSpool(path, dead_letter_days=days)
         assert again.start() == 1

@@ -160,7 +160,7 @@ def test_attempts_and_dead_letters_are_adopted_too(tmp_path, opened):
     one, two, _ = spool.claim(3, steady())
     one.attempts = 2
     spool.retry_at(one, steady() + 500.0)
-    spool.bury(two, "status_4xx")
+    spool.dead_letter(two, "status_4xx")
     spool.sync(10.0)
     os.kill(os.getpid(), 9)
     """
@@ -189,7 +189,7 @@ def left_behind(folder, name, count, first=0, dead=0):
     for number in range(count):
         spool.put(message(first + number))
     for one in spool.claim(dead, steady()) if dead else ():
-        spool.bury(one, "expired")
+        spool.dead_letter(one, "expired")
     spool.close()
     folder.mkdir(mode=0o700, exist_ok=True)
     file_in(made).rename(folder / name)
@@ -231,7 +231,7 @@ def test_what_is_tried_or_given_up_of_another_s_file_is_written_there(tmp_path, 
         got[number].attempts = 3
         spool.retry_at(got.pop(number), steady() + 50.0)
     for number in (6, 102):
-        spool.bury(got.pop(number), "status_4xx")
+        spool.dead_letter(got.pop(number), "status_4xx")
     spool.ack(got.values())
     assert spool.sync(10.0)
     assert (spool.stats().size, spool.stats().dead) == (2, 2)
@@ -270,7 +270,7 @@ def test_dead_letters_of_a_dead_process_stay_where_they_are_and_go_when_they_are
     spool.close()
     assert rows(folder / "2-00000002.db", "SELECT count(*) FROM dead") == [(2,)]
     with contextlib.closing(sqlite3.connect(folder / "2-00000002.db")) as connection, connection:
-        connection.execute("UPDATE dead SET buried_ns = 1")
+        connection.execute("UPDATE dead SET since_ns = 1")
     opened(at=folder)
     assert [one.name for one in folder.glob("*.db")] == ["1-00000001.db"]
 

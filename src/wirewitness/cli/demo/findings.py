@@ -13,7 +13,7 @@ from wirewitness.cli.demo.words import NOTABLE, came_back, counted, duration, se
 from wirewitness.conformance import Received
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.verdict import Verdict
-from wirewitness.ledger import Book
+from wirewitness.ledger import LedgerSnapshot
 
 
 def findings(runs: Sequence[Run]) -> list[str]:
@@ -124,7 +124,7 @@ def agreement(runs: Sequence[Run], received: Sequence[Received]) -> list[str]:
     return [f"The endpoint, asked afterwards, received {requests}: byte for byte what the witness saw leave."]
 
 
-def differences(runs: Sequence[Run], received: Sequence[Received], book: Book) -> list[str]:
+def differences(runs: Sequence[Run], received: Sequence[Received], book: LedgerSnapshot) -> list[str]:
     """
     What isn't as it must be: endings, what the endpoint says that it got, the book.
     """

@@ -20,10 +20,10 @@ from wirewitness.cli.demo import scenarios
 from wirewitness.cli.demo.findings import agreement, differences, findings
 from wirewitness.cli.demo.records import Files, Records, Sent, Written, answers, monitor, page_of, search_for_altered
 from wirewitness.cli.demo.screen import Screen
-from wirewitness.cli.demo.stage import Run, Stage, lines_kept_off_the_screen, no_proxy_for_loopback
+from wirewitness.cli.demo.stage import DemoStage, Run, lines_kept_off_the_screen, no_proxy_for_loopback
 from wirewitness.conformance import Received, Sink
 from wirewitness.core.outcome import Outcome
-from wirewitness.ledger import Book
+from wirewitness.ledger import LedgerSnapshot
 
 
 T = TypeVar("T", bound=Hashable)
@@ -71,7 +71,7 @@ def _play(screen: Screen, sink: Sink, records: Records) -> list[Run]:
         f"watching optimizely-sdk {sdk_version}'s own EventDispatcher, and others",
         f"endpoint {sink.host}:{sink.port}",
     )
-    stage = Stage(sink, records.tracer_provider, records.meter_provider)
+    stage = DemoStage(sink, records.tracer_provider, records.meter_provider)
     runs: list[Run] = []
     with screen.progress() as progress:
         task = progress.add_task("", total=len(scenarios.SCENARIOS))
@@ -82,10 +82,10 @@ def _play(screen: Screen, sink: Sink, records: Records) -> list[Run]:
     return runs
 
 
-def _show(screen: Screen, runs: Sequence[Run], received: Sequence[Received], book: Book) -> None:
+def _show(screen: Screen, runs: Sequence[Run], received: Sequence[Received], book: LedgerSnapshot) -> None:
     screen.table(runs)
     screen.waterfall([run for _, run in notable(runs)])
-    screen.book(book)
+    screen.show_book(book)
     screen.points("what this means", [*findings(runs), *agreement(runs, received)])
 
 
@@ -99,12 +99,12 @@ def notable(runs: Sequence[Run]) -> list[tuple[str, Run]]:
     return [*(("good", run) for run in delivered[:1]), *(("bad", run) for run in worst[:1])]
 
 
-def total(books: Iterable[Book]) -> Book:
+def total(books: Iterable[LedgerSnapshot]) -> LedgerSnapshot:
     """
     The book of several dispatchers together.
     """
     books = list(books)
-    return Book(
+    return LedgerSnapshot(
         sum(book.accepted for book in books),
         _added(book.settled for book in books),
         _added(book.pending for book in books),

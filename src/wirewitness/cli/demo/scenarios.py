@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from optimizely.event_dispatcher import EventDispatcher
 
-from wirewitness.cli.demo.senders import ReserialisingSender, Sender, TamperingSender, ThreadedSender
+from wirewitness.cli.demo.senders import DemoSender, ReserialisingSender, TamperingSender, ThreadedSender
 from wirewitness.core.outcome import Outcome, Reason
 from wirewitness.core.verdict import Evidence, Verdict
 
@@ -50,7 +50,7 @@ class Ending(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scenario:
+class DemoScenario:
     """
     One dispatch.
 
@@ -66,15 +66,17 @@ class Scenario:
 
     title: str
     name: str
-    sender: Callable[[], Sender | type[EventDispatcher]]
+    sender: Callable[[], DemoSender | type[EventDispatcher]]
     path: str | None
     act: Act
     expected: Ending
     who: str = "one sender"
 
 
-def _of_the_sdk(title: str, name: str, path: str | None, act: Act, expected: Ending) -> Scenario:
-    return Scenario(title, f"optimizely-{name}", lambda: EventDispatcher, path, act, expected, "the SDK's dispatcher")
+def _of_the_sdk(title: str, name: str, path: str | None, act: Act, expected: Ending) -> DemoScenario:
+    return DemoScenario(
+        title, f"optimizely-{name}", lambda: EventDispatcher, path, act, expected, "the SDK's dispatcher"
+    )
 
 
 _EVENTS: Final = "/v1/events"
@@ -91,7 +93,9 @@ SCENARIOS: Final = (
     _of_the_sdk("nobody listens", "refused", None, Act.DECIDE, _REFUSED),
     _of_the_sdk("a slow answer", "slow", "/slow/150", Act.TRACK, _IDENTICAL),
     _of_the_sdk("302", "302", "/redirect/302", Act.TRACK, _BODY_LOST),
-    Scenario("a sender re-serialises", "reserialising-sender", ReserialisingSender, _EVENTS, Act.DECIDE, _EQUIVALENT),
-    Scenario("a sender tampers", "tampering-sender", TamperingSender, _EVENTS, Act.TRACK, _TAMPERED),
-    Scenario("a sender with a thread", "threaded-sender", ThreadedSender, _EVENTS, Act.TRACK, _IDENTICAL),
+    DemoScenario(
+        "a sender re-serialises", "reserialising-sender", ReserialisingSender, _EVENTS, Act.DECIDE, _EQUIVALENT
+    ),
+    DemoScenario("a sender tampers", "tampering-sender", TamperingSender, _EVENTS, Act.TRACK, _TAMPERED),
+    DemoScenario("a sender with a thread", "threaded-sender", ThreadedSender, _EVENTS, Act.TRACK, _IDENTICAL),
 )

@@ -19,7 +19,7 @@ from wirewitness.cli.demo.words import came_back, duration, seen_by_the_caller, 
 from wirewitness.core.exchange import Exchange
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.verdict import Verdict
-from wirewitness.ledger import Book
+from wirewitness.ledger import LedgerSnapshot
 
 
 _ROOMY: Final = 100
@@ -106,7 +106,7 @@ class Screen:
                 grid.add_row(*row)
         self._block(grid)
 
-    def book(self, book: Book) -> None:
+    def show_book(self, book: LedgerSnapshot) -> None:
         """
         The ledger's book.
         """
@@ -118,7 +118,7 @@ class Screen:
         grid.add_row(Text("the book", "bold"), self._sum(book), closes)
         self._block(grid)
 
-    def _sum(self, book: Book) -> str:
+    def _sum(self, book: LedgerSnapshot) -> str:
         whole = str(book)
         return whole if self._console.width >= _ROOMY else whole.replace(" + dropped", "\n+ dropped")
 

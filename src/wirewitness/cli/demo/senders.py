@@ -22,7 +22,7 @@ TIMEOUT = 5.0
 """Seconds for which a sender waits for the endpoint."""
 
 
-class Sender(Protocol):
+class DemoSender(Protocol):
     """
     What Optimizely's SDK asks of a dispatcher.
     """

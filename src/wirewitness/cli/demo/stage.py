@@ -20,13 +20,13 @@ from optimizely.event_builder import Event
 from optimizely.helpers.sdk_settings import OptimizelySdkSettings
 from optimizely.optimizely import Optimizely
 
-from wirewitness._current import Dispatch
 from wirewitness._witness import ledger_of, witness
 from wirewitness.cli.demo.datafile import DATAFILE, EVENT, FLAG, REVENUE
-from wirewitness.cli.demo.scenarios import Act, Ending, Scenario
+from wirewitness.cli.demo.scenarios import Act, DemoScenario, Ending
 from wirewitness.conformance import Sink
 from wirewitness.core.exchange import Exchange
-from wirewitness.ledger import Book
+from wirewitness.dispatch import Dispatch
+from wirewitness.ledger import LedgerSnapshot
 from wirewitness.telemetry import MeterProvider, TracerProvider
 
 
@@ -54,14 +54,14 @@ class Run:
         book: The dispatcher's book.
     """
 
-    scenario: Scenario
+    scenario: DemoScenario
     dispatch: Dispatch | None
     returned: object
     raised: str | None
     returned_ns: int
     seconds: float
     lines: int
-    book: Book
+    book: LedgerSnapshot
 
     @property
     def ending(self) -> Ending | None:
@@ -115,7 +115,7 @@ class Caller:
             self.returned_ns = time.time_ns()
 
 
-class Stage:
+class DemoStage:
     """
     Plays scenarios against an endpoint.
 
@@ -130,7 +130,7 @@ class Stage:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
 
-    def play(self, scenario: Scenario) -> Run:
+    def play(self, scenario: DemoScenario) -> Run:
         """
         Have a client make an event, and wait until its dispatch is settled.
         """
@@ -150,10 +150,10 @@ class Stage:
             caller.returned_ns,
             caller.seconds,
             lines.of_root,
-            ledger_of(witnessed).book(),
+            ledger_of(witnessed).snapshot(),
         )
 
-    def _witnessed(self, scenario: Scenario, sender: Any, on_settle: Any) -> Any:
+    def _witnessed(self, scenario: DemoScenario, sender: Any, on_settle: Any) -> Any:
         return witness(
             sender,
             name=scenario.name,
@@ -163,7 +163,7 @@ class Stage:
             meter_provider=self._meter_provider,
         )
 
-    def _address(self, scenario: Scenario) -> contextlib.AbstractContextManager[str]:
+    def _address(self, scenario: DemoScenario) -> contextlib.AbstractContextManager[str]:
         if scenario.path is None:
             return _where_nobody_listens()
         return contextlib.nullcontext(f"{self._sink.url}{scenario.path}")

@@ -83,7 +83,7 @@ _CREATE: Final = (
     f"CREATE TABLE message (id INTEGER PRIMARY KEY, {_COLUMNS})",
     "CREATE TABLE attempt (id INTEGER PRIMARY KEY, attempts INTEGER NOT NULL, due REAL NOT NULL)",
     f"""CREATE TABLE dead (id INTEGER PRIMARY KEY, {_COLUMNS},
-        attempts INTEGER NOT NULL, reason TEXT NOT NULL, buried_ns INTEGER NOT NULL)""",
+        attempts INTEGER NOT NULL, reason TEXT NOT NULL, since_ns INTEGER NOT NULL)""",
 )
 _TABLES: Final = frozenset({"spool", "message", "attempt", "dead"})
 
@@ -560,7 +560,7 @@ class SpoolFile:
         """
         Delete the dead letters that are too old, and then the oldest until the others take so many bytes at most.
         """
-        if self.dead and self._connection.execute("DELETE FROM dead WHERE buried_ns < ?", (before_ns,)).rowcount:
+        if self.dead and self._connection.execute("DELETE FROM dead WHERE since_ns < ?", (before_ns,)).rowcount:
             self._sum_dead()
         while self.dead and self.dead_bytes > most_bytes:
             rows = self._connection.execute(f"SELECT id, {_SIZE} FROM dead ORDER BY id LIMIT 64").fetchall()  # noqa: S608 -- our own

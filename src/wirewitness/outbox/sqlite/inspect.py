@@ -64,13 +64,13 @@ class Letter:
         message: What it is; None if its checksum is wrong.
         id: Its id in its file.
         reason: Why it is dead; None if it is not.
-        buried_ns: Since when, Unix nanoseconds.
+        since_ns: Since when, Unix nanoseconds.
     """
 
     message: Message | None
     id: int
     reason: str | None = None
-    buried_ns: int | None = None
+    since_ns: int | None = None
 
 
 def files_at(path: Path, *, aside: bool = False) -> list[Path]:

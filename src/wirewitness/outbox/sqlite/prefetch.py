@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Iterator
 
 from wirewitness.outbox.message import Origin
-from wirewitness.outbox.spool import Shelf
+from wirewitness.outbox.spool import ReadyQueue
 
 
 class OnDiskRanges:
@@ -114,7 +114,7 @@ class Prefetch:
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self.ready: Shelf = Shelf()
+        self.ready: ReadyQueue = ReadyQueue()
         self.lock: threading.RLock = self.ready.lock
         self.own: OnDiskRanges = OnDiskRanges()
         self.others: tuple[OnDiskRanges, ...] = ()

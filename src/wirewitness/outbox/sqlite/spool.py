@@ -47,7 +47,7 @@ from wirewitness.outbox.spool import SpoolStats
 from wirewitness.outbox.sqlite.directory import SpoolDirectory
 from wirewitness.outbox.sqlite.faults import TROUBLES, Faults
 from wirewitness.outbox.sqlite.prefetch import Prefetch
-from wirewitness.outbox.sqlite.store import Buried, Gone, Spilled, State, Store, Tried
+from wirewitness.outbox.sqlite.store import DeadLettered, Gone, Spilled, State, Store, Tried
 from wirewitness.outbox.sqlite.writer import Ticket, WriterThread
 
 
@@ -318,14 +318,14 @@ class SqliteSpool:
             self._calls.append(Tried(message.id, message.attempts, due))
             self._writer.ring()
 
-    def bury(self, message: Message, reason: str) -> None:
+    def dead_letter(self, message: Message, reason: str) -> None:
         """
         Keep a message as a dead letter, in an eighth of the space at most: the oldest make room.
         """
         if self._prefetch.ready.remove([message]):
             with self._prefetch.lock:
                 self._buried += 1
-            self._calls.append(Buried(message, reason, steady_ns()))
+            self._calls.append(DeadLettered(message, reason, steady_ns()))
             self._writer.ring()
 
     def evict(self) -> Message | None:
@@ -398,5 +398,8 @@ def _for_all(method: str) -> Any:
 
 
 fork.register(
-    fork.Stage.SPOOLS, before=_for_all("before_fork"), in_parent=_for_all("after_fork"), in_child=_for_all("abandon")
+    fork.ForkStage.SPOOLS,
+    before=_for_all("before_fork"),
+    in_parent=_for_all("after_fork"),
+    in_child=_for_all("abandon"),
 )

@@ -95,7 +95,7 @@ class Tried(NamedTuple):
     due: float
 
 
-class Buried(NamedTuple):
+class DeadLettered(NamedTuple):
     """
     A call: a message became a dead letter.
     """
@@ -105,7 +105,7 @@ class Buried(NamedTuple):
     at_ns: int
 
 
-class Source:
+class SpoolSource:
     """
     One file with messages to send, and what is to be written to it.
 
@@ -197,15 +197,15 @@ class Store:
         self._dead_bytes = dead_bytes
         self._dead_seconds = dead_seconds
         self.state: State = state
-        self.own: Source = Source()
+        self.own: SpoolSource = SpoolSource()
         prefetch.own = self.own.ranges
-        self.others: tuple[Source, ...] = ()
-        self.found: deque[Source] = deque()
+        self.others: tuple[SpoolSource, ...] = ()
+        self.found: deque[SpoolSource] = deque()
         self.ids: itertools.count[int] = itertools.count(1)
         self.losses: deque[int] = deque()
         self.buried: int = 0
         # By the id of a message in memory, where its row is: only where that is not in the own file, under the same id.
-        self._rows: dict[int, tuple[Source, int]] = {}
+        self._rows: dict[int, tuple[SpoolSource, int]] = {}
         self._again_at = 0.0
         self._broke_at = -_BROKEN_SECONDS
         self._expire_at = 0.0
@@ -241,28 +241,28 @@ class Store:
         self._use(source)
         return self.own.ranges.count
 
-    def _new(self) -> Source:
+    def _new(self) -> SpoolSource:
         lock = self._directory.new()
         try:
-            return Source(SpoolFile(lock.of, full=self._full), lock)
+            return SpoolSource(SpoolFile(lock.of, full=self._full), lock)
         except BaseException:
             remove(lock.of)
             lock.release(remove=True)
             raise
 
-    def _use(self, source: Source) -> None:
+    def _use(self, source: SpoolSource) -> None:
         own, file = self.own, source.file
         own.file, own.lock, own.failures, own.broken = file, source.lock, 0, None
         self.state = State.OPEN
         if file is not None:
             file.keep_reserve()
 
-    def _opened(self, lock: FileLock) -> Source | None:
+    def _opened(self, lock: FileLock) -> SpoolSource | None:
         # The one boundary where whatever may stand in a dead process's file becomes a fault that is counted.
         path = lock.of
         try:
             file = SpoolFile(path, full=self._full)
-            source = Source(file, lock)
+            source = SpoolSource(file, lock)
             first, last, number, size = file.span()
             with contextlib.suppress(*TROUBLES):
                 self._limit_dead(file)
@@ -309,7 +309,7 @@ class Store:
             return True
         return False
 
-    def set_others(self, others: Sequence[Source]) -> None:
+    def set_others(self, others: Sequence[SpoolSource]) -> None:
         """
         Have these beside the own file, while the prefetch's lock is held.
         """
@@ -323,7 +323,7 @@ class Store:
         Take in a call. Those about one message come in their order.
 
         Args:
-            call: A message that was put, or a :class:`Spilled`, :class:`Gone`, :class:`Tried` or :class:`Buried`.
+            call: A message that was put, or a :class:`Spilled`, :class:`Gone`, :class:`Tried` or :class:`DeadLettered`.
         """
         kind, own = type(call), self.own
         if kind is Message:
@@ -405,7 +405,7 @@ class Store:
                         self._let_go(source)
                         self.set_others([one for one in self.others if one is not source])
 
-    def _write(self, source: Source, file: SpoolFile) -> None:
+    def _write(self, source: SpoolSource, file: SpoolFile) -> None:
         try:
             if source.pending:
                 file.write(source.batch())
@@ -458,7 +458,7 @@ class Store:
         self.state = State.BROKEN
         self._again_at = time.monotonic() + _BROKEN_SECONDS
 
-    def _fail(self, source: Source, error: BaseException) -> None:
+    def _fail(self, source: SpoolSource, error: BaseException) -> None:
         if kind_of(error) != DISK_FULL:
             self._faults.report(error)
             source.broken = error
@@ -487,7 +487,7 @@ class Store:
         self.state = State.FULL
         self._again_at = time.monotonic() + _FULL_SECONDS
 
-    def _part_with(self, source: Source) -> None:
+    def _part_with(self, source: SpoolSource) -> None:
         # What memory holds of the file is written anew, into one that works. What stands on the disk alone is read on from the
         # file, if it can be opened once more: SQLite has told of the failure, and the system may not tell it a second time. Else the
         # file is set aside, and what is gone with it is counted.
@@ -524,7 +524,7 @@ class Store:
                 own.file, own.lock, own.broken, own.gone = None, None, None, []
             self.set_others(others)
 
-    def _opened_again(self, source: Source) -> Source | None:
+    def _opened_again(self, source: SpoolSource) -> SpoolSource | None:
         file, lock = source.file, source.lock
         if file is None or lock is None:
             return None
@@ -534,7 +534,7 @@ class Store:
         error = source.broken
         if stands and not source.failures:
             try:
-                return Source(SpoolFile(lock.of, full=self._full), lock)
+                return SpoolSource(SpoolFile(lock.of, full=self._full), lock)
             except (*TROUBLES, Foreign, NewerSchema) as another:
                 error = another
         if stands and error is not None:
@@ -563,7 +563,7 @@ class Store:
                 return True
         return False
 
-    def _read_on(self, source: Source, first: int, last: int) -> bool:
+    def _read_on(self, source: SpoolSource, first: int, last: int) -> bool:
         ranges, prefetch = source.ranges, self._prefetch
         most = max(1, min(READ_ROWS, READ_BYTES * ranges.count // max(1, ranges.bytes)))
         try:
@@ -614,7 +614,7 @@ class Store:
 
     # End
 
-    def _let_go(self, source: Source) -> None:
+    def _let_go(self, source: SpoolSource) -> None:
         file, lock, source.file, source.lock = source.file, source.lock, None, None
         empty = file is not None and file.empty and file.stands
         if file is not None:

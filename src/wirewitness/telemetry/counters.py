@@ -14,7 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from wirewitness import fork
 
 
-class Tally:
+class LabelledCounter:
     """
     How often what happened in this process.
 
@@ -59,7 +59,7 @@ class Tally:
         self._counts = dict.fromkeys(self._counts, 0)
 
 
-_TALLIES: Final[list[Tally]] = []
+_TALLIES: Final[list[LabelledCounter]] = []
 
 
 def _start_empty_in_child() -> None:
@@ -67,4 +67,4 @@ def _start_empty_in_child() -> None:
         tally.clear()
 
 
-fork.register(fork.Stage.TELEMETRY, in_child=_start_empty_in_child)
+fork.register(fork.ForkStage.TELEMETRY, in_child=_start_empty_in_child)

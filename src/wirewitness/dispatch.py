@@ -16,7 +16,7 @@ from wirewitness.core.settlement import Settlement
 from wirewitness.core.verdict import Evidence, Verdict
 
 
-class Attempt(Protocol):
+class ObservedRequest(Protocol):
     """
     What a tap hangs on a dispatch when a request begins, and fills in until it's over.
     """
@@ -110,7 +110,7 @@ class Dispatch:
         self.source = source
         self.parent = parent
         self._url = url
-        self._attempts: list[Attempt] = []
+        self._attempts: list[ObservedRequest] = []
         self.started_ns: int = Clock.wall_ns()
         self._clock = Clock.perf_counter()
 
@@ -128,7 +128,7 @@ class Dispatch:
         target = self.target
         return target is None or target == address or address in self.redirected_to
 
-    def attach(self, attempt: Attempt) -> None:
+    def attach(self, attempt: ObservedRequest) -> None:
         """
         Count a request as made for this dispatch, and for those that it is nested in.
         """
@@ -136,7 +136,7 @@ class Dispatch:
         if self.parent is not None and self.parent.open:
             self.parent.attach(attempt)
 
-    def detach(self, attempt: Attempt) -> None:
+    def detach(self, attempt: ObservedRequest) -> None:
         """
         Take a request back that turned out to be another dispatch's.
         """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Remains:
+class FlushResult:
     """
     What was left when waiting was over.
 

@@ -15,7 +15,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 T = TypeVar("T")
 
 
-class OneInstant(Generic[T]):
+class SnapshotGroup(Generic[T]):
     """
     Gives all instruments of one collection the counts of the same instant, so that what is exported closes.
 
