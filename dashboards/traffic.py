@@ -1,5 +1,5 @@
 """
-A real run over loopback with every outcome and every verdict in it: what the pictures, and the tests of the dashboards, look at.
+A real run over loopback with every outcome and every verdict in it: what the tests of the dashboards look at.
 """
 
 from __future__ import annotations
