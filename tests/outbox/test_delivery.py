@@ -8,14 +8,12 @@ import asyncio
 import http.server
 import io
 import json
-import re
 import threading
 import time
 import urllib.request
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import requests
@@ -436,17 +434,3 @@ def test_a_stranger_s_sender_needs_two_attributes():
     assert remaining.dead == 1
     assert dropped == [(body_of(word="unsendable"), Reason.UNSENDABLE)]
     assert book.count(Outcome.DELIVERED) == 2
-
-
-def test_the_sender_in_the_documentation_delivers(make, sink):
-    text = (Path(__file__).parents[2] / "docs" / "outbox.md").read_text(encoding="utf-8")
-    shown = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class PlainSender" in block)
-    namespace = {}
-    exec(shown, namespace)
-    outbox = make(namespace["PlainSender"]())
-    outbox("POST", f"{sink.url}/v1/events?key=1", {"a": 1})
-    outbox("POST", "https://127.0.0.1:9/", {"b": 2})
-    assert outbox.flush(30.0).dead == 1
-    (received,) = sink.requests
-    assert (received.target, received.body) == ("/v1/events?key=1", body_of(a=1))
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 1

@@ -1,7 +1,7 @@
 """
 What sends messages for an Outbox, and what it says of an attempt.
 
-A sender of your own is an object with ``threads`` and ``send``, see :class:`Sender`; docs/outbox.md has one in thirty lines. One
+A sender of your own is an object with ``threads`` and ``send``, see :class:`Sender`; docs/extending.md has one in thirty lines. One
 that sends many messages at once from a single thread, as libcurl does, implements :class:`MultiplexingSender` in its place.
 """
 
@@ -38,8 +38,11 @@ class Sender(Protocol):
     """
     Sends one message after the other, in each of several threads.
 
+    It makes attempts, and nothing else: the Outbox queues, retries, judges and counts. It has no start and no end. What it
+    keeps open between attempts belongs to one thread of one process.
+
     Attributes:
-        threads: How many threads send, each one message at a time.
+        threads: How many threads send, each one message at a time. Read when the Outbox is made.
     """
 
     @property
@@ -49,16 +52,21 @@ class Sender(Protocol):
 
     def send(self, message: Message) -> Answer | None:
         """
-        Make one attempt at a message: one request, with exactly ``message.content``, no retry, no redirect.
+        Make one attempt at a message: one request, no retry, no redirect. Return or raise within a bounded time.
 
         It is called in several threads at once, and after a fork in the child, where it must not use the parent's connections.
+
+        Args:
+            message: ``message.request`` has the method, the destination (scheme, host, port), the target and the header
+                fields, all checked: write them as they are. ``message.content`` is the content, of which every byte counts.
+                The sender adds ``Host``, where no field is one, and ``Content-Length``. It changes nothing of the message.
 
         Returns:
             The response, if the sender has one; None where only the tap on the wire can tell.
 
         Raises:
-            Unsendable: If it can't send these very bytes.
-            BaseException: Whatever else ended the attempt. The Outbox judges it, and goes on.
+            Unsendable: If it can't send these very bytes, at any time. The message becomes a dead letter.
+            BaseException: Whatever else ended the attempt. The Outbox judges by what the tap saw, and goes on.
         """
         ...
 

@@ -62,8 +62,19 @@ class Spool(Protocol):
     """
     Keeps messages in order until they're acknowledged.
 
-    ``put`` may be called in any thread, in a signal handler and inside a garbage collection, all others in any thread. No
-    method raises for what a disk or a payload does.
+    A message that was put waits until it is claimed. A claim ends with exactly one of :meth:`ack`, :meth:`retry_at` and
+    :meth:`dead_letter`, of the very object that was claimed, or with :meth:`close`. Whoever has the claim is the only one who
+    writes to the message.
+
+    ``put`` and ``evict`` may be called in any thread, in a signal handler and inside a garbage collection: also while the same
+    thread is inside any method of the spool, so that a lock must be reentrant. All others may be called in any thread, and
+    ``stats`` also before :meth:`start` and after :meth:`close`. No method raises for what a disk or a payload does.
+
+    A spool that outlives the process keeps of a message what the constructor of
+    :class:`~wirewitness.outbox.message.Message` takes, but for ``id``, which it gives anew, and ``context``, which ends with
+    the process. Without ``attempts`` and ``due``, a message is tried at once after a restart, and its backoff begins anew.
+
+    docs/extending.md has one in sixty lines, made from :class:`MemorySpool`.
 
     Attributes:
         durable: Whether what it holds outlives the process.
@@ -77,7 +88,7 @@ class Spool(Protocol):
     def start(self) -> int:
         """
         Get ready, in this process: before the first put, again after :meth:`close`, and again in a forked child, where it
-        is empty after :meth:`abandon`.
+        is empty after :meth:`abandon`. What :meth:`close` has kept counts as left by an earlier process.
 
         Returns:
             How many messages earlier processes have left, which it now holds and which can be claimed.
@@ -92,7 +103,8 @@ class Spool(Protocol):
 
     def adopt(self) -> int:
         """
-        Look again for what processes have left that have died since. Called now and then.
+        Look again for what processes have left that have died since. Called by sending threads, when they have nothing to
+        do, about twice per minute. A spool that shares nothing with other processes returns 0.
 
         Returns:
             How many messages it holds in addition now.
@@ -102,12 +114,15 @@ class Spool(Protocol):
     def take_lost(self) -> int:
         """
         How many messages turned out to be damaged or gone since the last call: they won't be claimed any more.
+
+        Only those that :meth:`start`, :meth:`adopt` or :meth:`put` has counted: the ledger has them as pending, and drops
+        them as ``corrupt``.
         """
         ...
 
     def put(self, message: Message) -> Reason | None:
         """
-        Take a message, and give it its id.
+        Take a message, and give it its id. It may be claimed, and acknowledged, before this returns.
 
         Where it takes the message, ``message.id`` is not 0 when this ends; where it does not, it is 0. That holds also where an
         exception passes through this that was raised into the thread from outside, by a signal handler.
@@ -124,7 +139,7 @@ class Spool(Protocol):
         Args:
             most: How many at most.
             now: Unix seconds: what is due later isn't given.
-            closed: Origins whose messages aren't wanted now.
+            closed: Origins whose messages aren't wanted now. Others are given past them.
         """
         ...
 
@@ -140,19 +155,23 @@ class Spool(Protocol):
 
         Args:
             message: Its ``attempts`` are kept with it.
-            due: When it may be claimed again, Unix seconds.
+            due: When it may be claimed again, Unix seconds; 0 for at once. The spool sets ``message.due`` to it.
         """
         ...
 
     def dead_letter(self, message: Message, reason: str) -> None:
         """
-        Make a claimed message a dead letter.
+        Make a claimed message a dead letter. It is not claimed again. Whether and where it is kept is the spool's to say.
+
+        Args:
+            message: Which.
+            reason: Why: a :class:`~wirewitness.Reason`'s value, or other text.
         """
         ...
 
     def evict(self) -> Message | None:
         """
-        Take the oldest message out that isn't claimed, for good: how ``drop_oldest`` makes room.
+        Take the oldest message out that isn't claimed, for good: how ``drop_oldest`` makes room. None if all are claimed.
         """
         ...
 
@@ -164,7 +183,7 @@ class Spool(Protocol):
 
     def stats(self) -> SpoolStats:
         """
-        What it holds.
+        What it holds. Called often, also every few milliseconds during a flush: count as you go.
         """
         ...
 
@@ -179,10 +198,11 @@ class Spool(Protocol):
 
     def close(self) -> list[Message]:
         """
-        Let go of files and threads.
+        Let go of files and threads. Claims end with it.
 
         Returns:
-            The messages that are lost with it; a durable spool's aren't.
+            The messages that are lost with it, claimed ones too. What it holds and does not return is kept: :meth:`start` gives it
+            out again, in this process or in a later one.
         """
         ...
 
@@ -527,7 +547,7 @@ class MemorySpool:
         """
         Forget messages.
         """
-        self._shelf.remove(messages)
+        self.forget(self._shelf.remove(messages))
 
     def retry_at(self, message: Message, due: float) -> None:
         """
@@ -541,11 +561,12 @@ class MemorySpool:
         """
         shelf = self._shelf
         with shelf.lock:
-            shelf.remove([message])
+            gone = shelf.remove([message])
             self._dead.append(DeadLetter(message, reason))
             self._dead_bytes += message.size
             while self._dead_bytes > self.most_bytes // 8 and self._dead:
                 self._dead_bytes -= self._dead.popleft().message.size
+        self.forget(gone)
 
     def dead_letters(self) -> list[DeadLetter]:
         """
@@ -558,7 +579,18 @@ class MemorySpool:
         """
         Take the oldest out that isn't claimed.
         """
-        return self._shelf.evict()
+        message = self._shelf.evict()
+        if message is not None:
+            self.forget([message])
+        return message
+
+    def forget(self, messages: Iterable[Message]) -> None:
+        """
+        Called with messages that were held and have left for good: acknowledged, made dead letters, or evicted.
+
+        It does nothing. A spool that is made from this one, and keeps a copy of each message elsewhere, removes it here.
+        It is called in any thread, also in a signal handler, with no lock held, and must not raise.
+        """
 
     def next_due(self, closed: Collection[Origin] = ()) -> float | None:
         """
