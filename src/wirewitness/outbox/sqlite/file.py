@@ -422,10 +422,13 @@ class SpoolFile:
             connection.execute("DELETE FROM attempt WHERE id NOT IN (SELECT id FROM message)")
             (self._tried,) = connection.execute("SELECT count(*) FROM attempt").fetchone()
             self._sum_dead()
-        except BaseException:
+        except BaseException as error:
             # An open connection would keep others out, who could still read it.
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_READONLY:
+                # It could be opened for writing just now: a flipped bit in its header says otherwise.
+                raise Damaged from error
             raise
         self._unchecked = 0
         self._checked_at = time.monotonic()
