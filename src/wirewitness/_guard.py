@@ -16,7 +16,7 @@ import threading
 
 from collections.abc import Callable
 from functools import wraps
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from wirewitness import fork
@@ -24,6 +24,7 @@ from wirewitness import fork
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C")
 
 # The standard library's logging, and not the user's structlog: this must work where that is what's broken.
 _log = logging.getLogger("wirewitness")
@@ -134,6 +135,24 @@ def fail_open(component: str) -> Callable[[Callable[P, T]], Callable[P, T | None
         return guarded
 
     return guard
+
+
+def methods_fail_open(component: str) -> Callable[[type[C]], type[C]]:
+    """
+    Make a class a boundary: each of its public methods is as :func:`fail_open` makes it, and so can return None.
+
+    Args:
+        component: What faults are counted under.
+    """
+    guard = fail_open(component)
+
+    def bound(cls: type[C]) -> type[C]:
+        for name, method in list(vars(cls).items()):
+            if isinstance(method, FunctionType) and not name.startswith("_"):
+                setattr(cls, name, guard(method))
+        return cls
+
+    return bound
 
 
 def report_or_raise(component: str, error: BaseException) -> None:

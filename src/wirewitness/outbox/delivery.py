@@ -459,7 +459,7 @@ class DeliveryLoop:
         self._tell(dispatch, settlement)
 
     def _tell(self, dispatch: Dispatch, settlement: Settlement) -> None:
-        self._telemetry.told(dispatch, settlement)
+        self._telemetry.notify(dispatch, settlement)
         tell(dispatch, self._on_settle)
 
     def put_back(self, thread: int) -> None:

@@ -143,7 +143,7 @@ class Outbox:
         self._closer: int | None = None
         self._was_closed = False
         self._interrupted = False
-        self._told_of_feedback = False
+        self._notify_feedback = False
         self._closes_again = False
         self._left = FlushResult()
         self._starting = False
@@ -219,10 +219,10 @@ class Outbox:
     def _cut_off(self) -> None:
         self.ledger.queue(1)
         self.ledger.end(ending_of(dropped(Reason.FEEDBACK)), stage=Stage.QUEUED)
-        if not self._told_of_feedback:
+        if not self._notify_feedback:
             # First the flag: this line is handled as all others, and comes back here.
-            self._told_of_feedback = True
-            self._telemetry.told_of_feedback()
+            self._notify_feedback = True
+            self._telemetry.notify_feedback()
 
     @fail_open("outbox")
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Message, Reason | None]:

@@ -22,7 +22,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from opentelemetry.util.types import AttributeValue
 
 from wirewitness import fork
-from wirewitness._guard import fail_open
+from wirewitness._guard import methods_fail_open
 from wirewitness._version import __version__
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE, CardinalityLimit
 from wirewitness.telemetry.counters import LabelledCounter
@@ -246,6 +246,7 @@ class Fetching(NamedTuple):
     token: Token[Context]
 
 
+@methods_fail_open("telemetry")
 class DatafileTelemetry:
     """
     What a cached datafile shows. Nothing in here raises. Neither URL nor SDK key are in any of it.
@@ -286,7 +287,6 @@ class DatafileTelemetry:
         """
         self._lines = {fault: RateLimit(most=1, seconds=600.0) for fault in Fault}
 
-    @fail_open("telemetry")
     def began(self, host: str, port: int) -> Fetching:
         """
         A fetch begins: other HTTP instrumentation, which would show the SDK key in the URL, stays off until it has ended.
@@ -303,7 +303,6 @@ class DatafileTelemetry:
         within = context.set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True)  # noqa: FBT003 -- OpenTelemetry's
         return Fetching(span, context.attach(trace.set_span_in_context(span, within)))
 
-    @fail_open("telemetry")
     def ended(self, fetching: Fetching | None, fetch: Fetch) -> None:
         """
         A fetch has ended: its span ends, and its duration is recorded.
@@ -322,7 +321,6 @@ class DatafileTelemetry:
         if fetch.outcome is Fetched.UPDATED:
             self._say(logging.INFO, "datafile.updated", revision=fetch.revision)
 
-    @fail_open("telemetry")
     def fault(self, fault: Fault, error_type: str | None, source: DatafileSource) -> None:
         """
         Count what went wrong, and write a line of each kind once in ten minutes.

@@ -12,7 +12,7 @@ from typing import Final
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 
-from wirewitness._guard import fail_open
+from wirewitness._guard import methods_fail_open
 from wirewitness._version import __version__
 from wirewitness.telemetry.attributes import OTHER, SCHEMA_URL, SCOPE, CardinalityLimit
 from wirewitness.telemetry.counters import LabelledCounter
@@ -74,6 +74,7 @@ def _instruments(meter_provider: MeterProvider | None) -> _Instruments:
     return _Instruments(meter_provider)
 
 
+@methods_fail_open("telemetry")
 class ExperimentTelemetry:
     """
     What an experiment, or a feature, shows. Nothing in here raises. No visitor is in any of it.
@@ -97,7 +98,6 @@ class ExperimentTelemetry:
         for chosen in Chosen:
             self._counted.counts.declare(self._key, self._bounded(variation), chosen.value)
 
-    @fail_open("telemetry")
     def served(self, variation: str, chosen: Chosen) -> None:
         """
         Count what was served, and put it on the current span.
@@ -112,7 +112,6 @@ class ExperimentTelemetry:
                 f"{SCOPE}.experiment.served", {f"{SCOPE}.{name}": value for name, value in attributes.items()}
             )
 
-    @fail_open("telemetry")
     def slipped(self, slip: ExperimentFault) -> None:
         """
         Count what went wrong, and write a line now and then.

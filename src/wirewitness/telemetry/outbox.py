@@ -18,13 +18,13 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TracerProvider
 
 from wirewitness import fork
-from wirewitness._guard import fail_open
+from wirewitness._guard import methods_fail_open
 from wirewitness._version import __version__
 from wirewitness.core.outcome import Outcome
 from wirewitness.core.settlement import Settlement
 from wirewitness.dispatch import Dispatch
 from wirewitness.telemetry.attributes import SCHEMA_URL, SCOPE
-from wirewitness.telemetry.facade import Telemetry, metrics_of
+from wirewitness.telemetry.facade import CallTelemetry, metrics_of
 from wirewitness.telemetry.logs import Logs, RateLimit
 from wirewitness.telemetry.metrics import SECONDS, Delivery
 from wirewitness.telemetry.spans import CALLERS, NO_SPAN, Callers, Spans, Trace
@@ -160,9 +160,10 @@ def _instruments(meter_provider: MeterProvider | None) -> _Instruments:
     return _Instruments(meter_provider)
 
 
-class OutboxTelemetry(Telemetry):
+@methods_fail_open("telemetry")
+class OutboxTelemetry(CallTelemetry):
     """
-    What an Outbox shows. To an observer of attempts it's the telemetry of a dispatch that doesn't end with an attempt.
+    What an Outbox shows: its attempts while they run, and what becomes of its payloads.
 
     Args:
         outbox: The Outbox.
@@ -177,13 +178,12 @@ class OutboxTelemetry(Telemetry):
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
-        super().__init__(tracer_provider=tracer_provider, meter_provider=meter_provider)
+        super().__init__(Spans(tracer_provider), tracer_provider, meter_provider)
         self._name = outbox.name
-        self._own_spans = Spans(tracer_provider)
-        self._own_metrics = metrics_of(meter_provider)
+        self._metrics = metrics_of(meter_provider)
         self._wait = _instruments(meter_provider).wait
         self._waited_in = {"outbox": outbox.name}
-        self._own_logs = Logs()
+        self._logs = Logs()
         self._lines = RateLimit(most=30, seconds=60.0)
         _OUTBOXES.add(outbox, meter_provider)
 
@@ -198,22 +198,21 @@ class OutboxTelemetry(Telemetry):
     @property
     def voice(self) -> Logs:
         """Who writes its lines: stands for it where log lines may come back."""
-        return self._own_logs
+        return self._logs
 
     def recording(self) -> bool:
         """
         Whether a plain success's record is wanted for a log line.
         """
-        return self._own_logs.wants_everything()
+        return self._logs.wants_everything()
 
-    @fail_open("telemetry")
     def waited(self, messages: Iterable[Waiting], claimed_ns: int) -> None:
         """
         Messages that this process accepted are about to be sent for the first time: their acceptances are written, and
         kept in place of the callers as what their deliveries are children of.
         """
         record, labels = self._wait.record, self._waited_in
-        spans = self._own_spans if self._own_spans.enabled else None
+        spans = self._spans if self._spans.enabled else None
         for message in messages:
             at = message.accepted_ns
             accepted = None if spans is None else spans.accepted(self._name, message.context, at, at)
@@ -236,22 +235,15 @@ class OutboxTelemetry(Telemetry):
         """
         context.detach(token)
 
-    @fail_open("telemetry")
     def opened(self, dispatch: Dispatch) -> None:
         """
         An attempt begins: its span is current from now on, and linked to the acceptance's.
         """
         accepted = trace.get_current_span().get_span_context()
-        dispatch.trace = self._own_spans.opened(dispatch)
+        dispatch.trace = self._spans.opened(dispatch)
         if accepted.is_valid:
             dispatch.trace.span.add_link(accepted)
 
-    def settled(self, dispatch: Dispatch, settlement: Settlement) -> None:
-        """
-        Only the Outbox knows what comes next: see :meth:`attempted`.
-        """
-
-    @fail_open("telemetry")
     def attempted(
         self,
         dispatch: Dispatch,
@@ -277,41 +269,37 @@ class OutboxTelemetry(Telemetry):
         state: Trace | None = dispatch.trace
         if state is None:
             caller, others = parent if isinstance(parent, Callers) else (parent, ())
-            state = dispatch.trace = self._own_spans.record(dispatch, _spanned(caller))
+            state = dispatch.trace = self._spans.record(dispatch, _spanned(caller))
             for each in (caller, *others):
                 if each is not None:
                     state.span.add_link(each)
         state.span.set_attribute("wirewitness.queue.wait", waited)
-        span = self._own_spans.settled(dispatch, settlement, state, final=retry is None)
-        self._own_metrics.exchanges(dispatch, span)
+        span = self._spans.settled(dispatch, settlement, state, final=retry is None)
+        self._metrics.exchanges(dispatch, span)
         if retry is not None:
-            self._own_logs.retried(dispatch, settlement, retry)
+            self._logs.retried(dispatch, settlement, retry)
         return span
 
-    @fail_open("telemetry")
     def delivered(self, host: str, status: int, deliveries: Iterable[Delivery]) -> None:
         """
         Plain successes of which no record was kept.
         """
-        self._own_metrics.delivered(self._name, host, status, deliveries)
+        self._metrics.delivered(self._name, host, status, deliveries)
 
-    @fail_open("telemetry")
     def ended(self, size: int, duration: float, settlement: Settlement, within: Context | None) -> None:
         """
         A payload's end is known: its length in bytes, and the seconds that it took.
         """
-        self._own_metrics.sized(self._name, size)
-        self._own_metrics.ended(self._name, duration, settlement, within)
+        self._metrics.sized(self._name, size)
+        self._metrics.ended(self._name, duration, settlement, within)
 
-    @fail_open("telemetry")
-    def told_of_feedback(self) -> None:
+    def notify_feedback(self) -> None:
         """
         Say, once, that log lines about the Outbox's own deliveries are dispatched, and dropped.
         """
-        self._own_logs.cut_off(self._name)
+        self._logs.cut_off(self._name)
 
-    @fail_open("telemetry")
-    def told(self, dispatch: Dispatch, settlement: Settlement) -> None:
+    def notify(self, dispatch: Dispatch, settlement: Settlement) -> None:
         """
         Write the line of a payload's end; at a bounded rate, since an outage ends thousands at once.
         """
@@ -320,7 +308,7 @@ class OutboxTelemetry(Telemetry):
         if limited and self._lines.take() is None:
             return
         state: Trace | None = dispatch.trace
-        self._own_logs.settled(dispatch, settlement, INVALID_SPAN if state is None else state.span)
+        self._logs.settled(dispatch, settlement, INVALID_SPAN if state is None else state.span)
 
 
 def _spanned(parent: SpanContext | None) -> Context:

@@ -296,3 +296,19 @@ def test_scanning_leaves_out_the_damaged_only(damaged):
     got = [number for chunk in scan(read, int) for number in chunk]
     assert sorted(got) == [number for number in range(1000) if number not in damaged]
     assert len(asked) < 20_000
+
+
+@pytest.mark.parametrize("order", [[5, 3, 9], [9, 5, 3], [5, 5, 5], [1, 2]])
+def test_scanning_ends_where_a_damaged_page_tells_ids_in_a_wrong_order(order):
+    asked = []
+
+    def read(first, last, most):
+        asked.append(1)
+        assert len(asked) < 30_000
+        # As SQLite does: the first bound is where it looks, and is not looked at again.
+        found = order[next((at for at, id_ in enumerate(order) if id_ >= first), len(order)) :]
+        return [id_ for id_ in found if id_ <= last]
+
+    got = [number for chunk in scan(read, int) for number in chunk]
+    assert len(got) == len(set(got))
+    assert set(got) <= set(order)

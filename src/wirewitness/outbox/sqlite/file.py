@@ -317,6 +317,9 @@ def read_messages(connection: sqlite3.Connection, attempts: str, first: int, las
         total += size
     if not ids:
         return []
+    if ids[0] < first or ids[-1] > last or len(set(ids)) < len(ids):
+        # SQLite believes the order of a damaged page: reading on from there would never end.
+        raise Damaged
     joined = f"FROM message m LEFT JOIN {attempts} a ON a.id = m.id WHERE m.id BETWEEN ? AND ?"
     if len(ids) == 1:
         # Not by hexadecimal digits, which take ten times as long for a body of megabytes.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wirewitness.outbox.sqlite.directory import SpoolDirectory, open_private, remove, set_aside
-from wirewitness.outbox.sqlite.faults import TROUBLES
+from wirewitness.outbox.sqlite.faults import TROUBLES, Damaged
 from wirewitness.outbox.sqlite.file import (
     FIRST,
     LAST,
@@ -145,6 +145,9 @@ def scan(read: Callable[[int, int, int], list[Any]], id_of: Callable[[Any], int]
     Args:
         read: Reads from one id to another, and at most so many rows; may raise.
         id_of: A row's id.
+
+    Returns:
+        The rows in chunks, each of them once, in the order of their ids.
     """
     ranges = [(FIRST, LAST)]
     failures = 0
@@ -152,6 +155,10 @@ def scan(read: Callable[[int, int, int], list[Any]], id_of: Callable[[Any], int]
         first, last = ranges.pop()
         try:
             rows = read(first, last, READ_ROWS)
+            ids = [id_of(row) for row in rows]
+            if ids != sorted(set(ids)) or not all(first <= each <= last for each in ids):
+                # SQLite believes the order of a damaged page: reading on from there would never end.
+                raise Damaged
         except TROUBLES:
             failures += 1
             if first < last:
@@ -160,5 +167,5 @@ def scan(read: Callable[[int, int, int], list[Any]], id_of: Callable[[Any], int]
             continue
         if rows:
             yield rows
-        if rows and id_of(rows[-1]) < last:
-            ranges.append((id_of(rows[-1]) + 1, last))
+        if ids and ids[-1] < last:
+            ranges.append((ids[-1] + 1, last))
