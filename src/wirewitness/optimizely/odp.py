@@ -9,7 +9,6 @@ import weakref
 
 from typing import Any
 
-from wirewitness._guard import fail_open
 from wirewitness.optimizely.event_ledger import EventLedger
 from wirewitness.optimizely.patches import Patches
 from wirewitness.optimizely.processor import Queue, dead, through
@@ -49,30 +48,25 @@ class OdpWatch:
 
         return send_odp_events
 
-    @fail_open("optimizely")
     def _given(self, event: Any) -> object:
         self.ledger.accept(id(event), event, queued=not self._knows)
         return id(event)
 
-    @fail_open("optimizely")
     def _dispatched(self, key: object) -> None:
         if self.ledger.is_homeless(key):
             self.ledger.settle(key, Ended.DROPPED)
         if not self._events.is_running:
             self.ledger.abandon()
 
-    @fail_open("optimizely")
     def _flushing(self) -> list[Any]:
         self._again = None
         return list(self._events._current_batch)  # noqa: SLF001 -- the SDK shows it nowhere else
 
-    @fail_open("optimizely")
     def _flushed(self, batch: list[Any] | None) -> None:
         ended = {None: Ended.DROPPED, True: Ended.ABANDONED, False: Ended.DISPATCHED}[self._again]
         for event in batch or ():
             self.ledger.settle(id(event), ended)
 
-    @fail_open("optimizely")
     def _stopped(self, _: object) -> None:
         # A full queue takes no signal to stop: then it goes on.
         if not self._events.is_running:

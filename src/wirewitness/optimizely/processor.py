@@ -39,17 +39,19 @@ def through(inner: Callable[..., Any], before: Callable[..., Any], after: Callab
 
     Args:
         inner: What is called.
-        before: Gets the arguments first. It must not raise.
-        after: Gets what ``before`` returned, also where ``inner`` raises. It must not raise.
+        before: Gets the arguments first. A fault in it is counted.
+        after: Gets what ``before`` returned, or None where that failed; also where ``inner`` raises. A fault in it is counted.
     """
+    guard = fail_open("optimizely")
+    begin, end = guard(before), guard(after)
 
     @functools.wraps(inner)
     def call(*args: Any, **kwargs: Any) -> Any:
-        known = before(*args, **kwargs)
+        known = begin(*args, **kwargs)
         try:
             return inner(*args, **kwargs)
         finally:
-            after(known)
+            end(known)
 
     return call
 
@@ -140,14 +142,12 @@ class ProcessorWatch:
         if flush is not None:
             patches.set(self._processor, "_flush_batch", through(flush, self._flushing, self._flushed))
 
-    @fail_open("optimizely")
     def _given(self, user_event: Any) -> object | None:
         key = _key_of(user_event)
         if key is not None:
             self.ledger.accept(key, user_event, queued=not self._knows)
         return key
 
-    @fail_open("optimizely")
     def _processed(self, key: object | None) -> None:
         if key is None:
             return
@@ -163,16 +163,13 @@ class ProcessorWatch:
             return True
         return executor is not None and not executor.is_alive()
 
-    @fail_open("optimizely")
     def _stopping(self, _: object) -> None:
         self._stopped = self._processor.executor
         self.ledger.abandon()
 
-    @fail_open("optimizely")
     def _flushing(self) -> list[Any]:
         return list(self._processor._current_batch)  # noqa: SLF001 -- the SDK shows it nowhere else
 
-    @fail_open("optimizely")
     def _flushed(self, batch: list[Any] | None) -> None:
         for event in batch or ():
             self.ledger.settle(event.uuid, Ended.DROPPED)
@@ -182,7 +179,6 @@ class ProcessorWatch:
         name = getattr(witnessed, "__name__", None) or type(witnessed).__name__
         return type(str(name), (_Proxy,), {"dispatch_event": staticmethod(dispatch_event)})(witnessed)
 
-    @fail_open("optimizely")
     def _begins(self, event: Any) -> Any:
         callers = [self.ledger.settle(uuid, Ended.DISPATCHED) for uuid in _uuids(event)]
         return link(callers, adopt=self._adopts)
