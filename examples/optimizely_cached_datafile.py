@@ -60,4 +60,4 @@ with Sink() as endpoint:
 for fetch in fetches:
     print(f"GET datafile: {fetch.outcome.value} with {fetch.status} in {fetch.duration * 1000:.0f} ms")
 print(f"decided by the {datafile.source.value}")
-print(MyEventDispatcher.ledger.snapshot())  # type: ignore[attr-defined]
+print(MyEventDispatcher.ledger.book())  # type: ignore[attr-defined]

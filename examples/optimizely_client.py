@@ -46,4 +46,4 @@ with Sink() as endpoint:
 
 for dispatch in dispatches:
     print(f"{len(dispatch.body)} bytes: {dispatch.outcome.name}, {dispatch.verdict.name}, {dispatch.evidence.name}")
-print(dispatcher.ledger.snapshot())
+print(dispatcher.ledger.book())

@@ -41,5 +41,5 @@ with Sink() as endpoint:
     # Too late: the processor is stopped, and the SDK tells nobody.
     client.create_user_context("late").decide("new_checkout")
     print(f"events: {book_of(client)}")
-    print(f"payloads: {ledger_of(client.event_dispatcher).snapshot()}")
+    print(f"payloads: {ledger_of(client.event_dispatcher).book()}")
     uninstrument(client)

@@ -21,4 +21,4 @@ with Sink() as endpoint:
     dispatch("POST", f"{endpoint.url}/v1/events", {"visitor": "a"})
     dispatch("POST", f"{endpoint.url}/status/503", {"visitor": "b"})
 
-print(dispatch.ledger.snapshot())  # type: ignore[attr-defined]
+print(dispatch.ledger.book())  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ def test_a_generator_is_open_until_its_end_and_current_only_while_it_runs():
     inside = next(steps)
     assert inside is not None
     assert current() is None
-    assert seen.ledger.snapshot().open == 1
+    assert seen.ledger.book().open == 1
     assert steps.send("sent") == "sent"
     with pytest.raises(StopIteration, match="returned"):
         next(steps)
@@ -140,7 +140,7 @@ def test_a_coroutine_that_is_closed_in_the_middle_of_another_dispatch_leaves_tha
         return before is current() is not None
 
     assert other(EVENT)
-    assert left.ledger.snapshot().count(Outcome.FAILED) == 1
+    assert left.ledger.book().count(Outcome.FAILED) == 1
     assert not [record for record in caplog.records if "detach" in record.getMessage()]
 
 
@@ -173,7 +173,7 @@ def test_what_nobody_ever_runs_is_settled_when_it_is_collected():
         return generator(event)
 
     steps = later(EVENT)
-    assert later.ledger.snapshot().open == 1
+    assert later.ledger.book().open == 1
     del steps
     gc.collect()
-    assert later.ledger.snapshot().closes
+    assert later.ledger.book().closes

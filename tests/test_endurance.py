@@ -86,8 +86,8 @@ class Witnessed:
             self._dispatch("POST", url, {"number": number, "text": "x" * 100})
 
     @property
-    def snapshot(self):
-        return ledger_of(self._dispatch).snapshot()
+    def book(self):
+        return ledger_of(self._dispatch).book()
 
     def close(self):
         if self._connection is not None:
@@ -118,8 +118,8 @@ class Queued:
         assert self._outbox.flush(60.0).empty
 
     @property
-    def snapshot(self):
-        return self._outbox.ledger.snapshot()
+    def book(self):
+        return self._outbox.ledger.book()
 
     def close(self):
         self._outbox.close(10.0)
@@ -154,9 +154,9 @@ def grown(kind, url, tmp_path, *, warm, calls):
             after = used()
         finally:
             tracemalloc.stop()
-        assert dispatcher.snapshot.accepted == 2 * warm + calls
+        assert dispatcher.book.accepted == 2 * warm + calls
         if kind is not Unseen:
-            assert dispatcher.snapshot.count(Outcome.DELIVERED) == dispatcher.snapshot.accepted
+            assert dispatcher.book.count(Outcome.DELIVERED) == dispatcher.book.accepted
     finally:
         dispatcher.close()
     return [now - then for then, now in zip(before, after, strict=True)]

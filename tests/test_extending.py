@@ -96,7 +96,7 @@ def test_the_sender_sends_each_attempt_byte_for_byte(sink):
     assert [each.target for each in sink.requests] == ["/v1/events?key=1"] * 2
     assert [value for name, value in second.headers if name == "x-one"] == ["1", "2"]
     assert [(each.verdict, each.evidence) for each in dispatches] == [(Verdict.IDENTICAL, Evidence.RESPONSE)]
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert (book.accepted, book.count(Outcome.DELIVERED), book.open, book.exchanges) == (1, 1, 0, 2)
 
 
@@ -112,7 +112,7 @@ def test_the_sender_sends_queries_hosts_and_empty_contents_as_they_were_asked_fo
         "0",
         "events.example",
     )
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 2
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 2
 
 
 def test_the_sender_tells_refusals_from_dead_letters(sink, unused_port):
@@ -121,7 +121,7 @@ def test_the_sender_tells_refusals_from_dead_letters(sink, unused_port):
     outbox("POST", f"http://127.0.0.1:{unused_port}/", {"b": 2})
     assert outbox.flush(0.5).remaining <= 1
     assert outbox.close(0.1).lost == 1
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert (book.count(Outcome.REJECTED), book.count(Outcome.FAILED), book.open) == (1, 1, 0)
     assert len(sink.requests) == 1
 
@@ -157,15 +157,15 @@ def test_the_spool_delivers_after_a_restart_what_it_kept(sink, tmp_path, unused_
     before("POST", f"http://127.0.0.1:{unused_port}/v1/events?key=1", {"a": 1}, headers={"X-One": "1"})
     remains = before.close(0.1)
     assert (remains.remaining, remains.kept, remains.lost) == (1, 1, 0)
-    assert before.ledger.snapshot().open == 1
+    assert before.ledger.book().open == 1
     (kept,) = tmp_path.iterdir()
     kept.write_text(kept.read_text().replace(str(unused_port), str(sink.port)))
     after = Outbox(PlainSender(), spool=FolderSpool(tmp_path), retry=FAST)
-    assert after.ledger.snapshot().accepted == 1
+    assert after.ledger.book().accepted == 1
     assert after.close(30.0).empty
     (received,) = sink.requests
     assert (received.body, received.target, received.header("x-one")) == (b'{"a": 1}', "/v1/events?key=1", "1")
-    assert after.ledger.snapshot().count(Outcome.DELIVERED) == 1
+    assert after.ledger.book().count(Outcome.DELIVERED) == 1
     assert files(tmp_path) == []
 
 
@@ -193,7 +193,7 @@ def test_the_spool_survives_a_killed_process(tmp_path):
         outbox = Outbox(PlainSender(), spool=FolderSpool(tmp_path), retry=FAST)
         assert outbox.close(30.0).empty
         assert {each.body for each in sink.requests} == {b'{"number": %d}' % number for number in range(25)}
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert (book.accepted, book.count(Outcome.DELIVERED)) == (25, 25)
     assert files(tmp_path) == []
 
@@ -214,7 +214,7 @@ def test_a_forked_child_does_not_send_what_the_parents_spool_holds(sink, tmp_pat
     if not child:
         release.set()
         outbox("POST", f"{sink.url}/v1/events?child", {"b": 2})
-        held = outbox.ledger.snapshot().accepted
+        held = outbox.ledger.book().accepted
         os._exit(0 if outbox.close(30.0).empty and held == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     release.set()
@@ -263,7 +263,7 @@ def test_a_disk_that_takes_nothing_is_a_reason_and_no_error(sink, tmp_path):
     folder.rmdir()
     outbox("POST", f"{sink.url}/v1/events", {"a": 1})
     assert outbox.close(30.0).empty
-    assert outbox.ledger.snapshot().settled[Outcome.DROPPED, Reason.SPOOL_FAILED] == 1
+    assert outbox.ledger.book().settled[Outcome.DROPPED, Reason.SPOOL_FAILED] == 1
     assert sink.requests == []
 
 
@@ -353,7 +353,7 @@ def test_a_witness_follows_the_adapted_client_to_the_wire(sink):
     with pytest.raises(Unsendable):
         dispatcher.dispatch_event(event(f"{sink.url}/v1/events", http_verb="GET"))
     assert [each.body for each in sink.requests] == [b'{"a": 1}'] * 2
-    book = ledger_of(dispatcher).snapshot()
+    book = ledger_of(dispatcher).book()
     assert [book.count(each) for each in (Outcome.DELIVERED, Outcome.REJECTED, Outcome.FAILED)] == [1, 1, 1]
     assert book.verdicts[Verdict.IDENTICAL] == 2
 
@@ -367,6 +367,6 @@ def test_an_outbox_retries_through_the_adapted_client(sink):
     assert [(each.target, each.body, each.header("x-one")) for each in sink.requests] == [
         ("/v1/events", b'{"a": 1}', "1")
     ] * 3
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert (book.count(Outcome.DELIVERED), book.exchanges, book.open) == (1, 3, 0)
     assert book.settled[Outcome.DROPPED, Reason.UNSENDABLE] == 1

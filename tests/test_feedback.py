@@ -71,10 +71,10 @@ def test_one_log_line_through_an_outbox_costs_one_request(sender, sink, root, ou
     logging.getLogger("shop").error("something went wrong")
     assert box.flush(10).empty
     assert len(sink.requests) == 1
-    settled = box.ledger.snapshot().settled
+    settled = box.ledger.book().settled
     assert settled[Outcome.DELIVERED, Reason.NONE] == 1
     assert settled[FEEDBACK] > 0
-    assert box.ledger.snapshot().closes
+    assert box.ledger.book().closes
 
 
 def test_what_is_cut_off_is_said_once(sink, root, outbox, caplog):
@@ -118,8 +118,8 @@ def test_two_outboxes_that_ship_log_lines_do_not_keep_each_other_busy(sink, root
     while len(sink.requests) > before or one.flush(10).remaining or two.flush(10).remaining:
         before = len(sink.requests)
     assert lines(sink).count("something went wrong") == 2
-    assert one.ledger.snapshot().closes
-    assert two.ledger.snapshot().closes
+    assert one.ledger.book().closes
+    assert two.ledger.book().closes
     assert len(sink.requests) < 40
 
 
@@ -144,7 +144,7 @@ def test_a_log_handler_through_a_witnessed_dispatcher_gets_no_line_about_a_line(
     logging.getLogger("shop").error("something went wrong")
     # The line, and one about its dispatch.
     assert len(sink.requests) == 2
-    assert ship.ledger.snapshot().closes
+    assert ship.ledger.book().closes
     assert INTERNAL_ERRORS.counts() == before
 
 
@@ -161,4 +161,4 @@ def test_an_inner_dispatcher_may_dispatch_through_its_own_outbox(sink, outbox):
     box.dispatch_event({"http_verb": "POST", "url": sink.url + "/v1/events", "params": {"line": "posted"}})
     assert box.flush(10).empty
     assert len(sink.requests) == 2
-    assert box.ledger.snapshot().settled[FEEDBACK] == 0
+    assert box.ledger.book().settled[FEEDBACK] == 0

@@ -160,10 +160,10 @@ def test_a_worker_forked_natively_delivers_its_own_and_nothing_of_the_masters(si
         time.sleep(0.3)
         child = native_fork()
         if child == 0:
-            accepted = box.ledger.snapshot().accepted
+            accepted = box.ledger.book().accepted
             for number in range(20):
                 box("POST", url, {"by": worker, "n": number})
-            remains, book = box.flush(20), box.ledger.snapshot()
+            remains, book = box.flush(20), box.ledger.book()
             right = (accepted, remains.empty, book.accepted, book.open) == (0, True, 20, 0)
             if not right:
                 print(worker, accepted, remains, book, box.spool.stats(), flush=True)
@@ -171,7 +171,7 @@ def test_a_worker_forked_natively_delivers_its_own_and_nothing_of_the_masters(si
         children.append(child)
     print([os.waitpid(child, 0)[1] for child in children] == [0, 0])
     box("POST", url, {"by": "master"})
-    print(box.close(20).empty, box.ledger.snapshot().closes)
+    print(box.close(20).empty, box.ledger.book().closes)
     """
     assert run(NATIVE + textwrap.dedent(script), f"{sink.url}/v1/events", str(tmp_path), kind, used) == ["True"] * 3
     by = Counter(json.loads(received.body)["by"] for received in sink.requests)
@@ -185,12 +185,12 @@ def test_a_witness_in_a_worker_forked_natively_counts_from_zero(sink):
     ship = wirewitness.witness(lambda http_verb, url, params: requests.post(url, json=params, timeout=5), name="ship")
     ship("POST", url, {"n": 1})
     if native_fork() == 0:
-        before = ship.ledger.snapshot().accepted
+        before = ship.ledger.book().accepted
         ship("POST", url, {"n": 2})
-        print(before, ship.ledger.snapshot().accepted, ship.ledger.snapshot().open, flush=True)
+        print(before, ship.ledger.book().accepted, ship.ledger.book().open, flush=True)
         os._exit(0)
     os.wait()
-    print(ship.ledger.snapshot().accepted)
+    print(ship.ledger.book().accepted)
     """
     assert run(NATIVE + textwrap.dedent(script), f"{sink.url}/v1/events") == ["0", "1", "0", "1"]
 

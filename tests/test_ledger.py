@@ -53,13 +53,13 @@ def ledger(process):
 
 
 def test_a_new_book_is_empty_and_closes(ledger):
-    book = ledger.snapshot()
+    book = ledger.book()
     assert (book.accepted, book.open, book.exchanges) == (0, 0, 0)
     assert book.closes
 
 
 def test_every_outcome_reason_verdict_and_stage_is_counted_from_zero(ledger, process):
-    for book in (ledger.snapshot(), process.books()["d"]):
+    for book in (ledger.book(), process.books()["d"]):
         assert set(book.settled) == {(outcome, reason) for outcome, reasons in REASONS.items() for reason in reasons}
         assert set(book.verdicts) == set(Verdict)
         assert set(book.pending) == set(Stage)
@@ -69,10 +69,10 @@ def test_every_outcome_reason_verdict_and_stage_is_counted_from_zero(ledger, pro
 def test_a_payload_goes_from_in_flight_to_settled(ledger):
     dispatch = a_dispatch()
     ledger.accept(dispatch)
-    assert ledger.snapshot().pending == {Stage.QUEUED: 0, Stage.IN_FLIGHT: 1, Stage.AWAITING_EVIDENCE: 0}
+    assert ledger.book().pending == {Stage.QUEUED: 0, Stage.IN_FLIGHT: 1, Stage.AWAITING_EVIDENCE: 0}
     assert ledger.is_open(dispatch)
     assert ledger.settle(dispatch, REJECTED, exchanges=2)
-    book = ledger.snapshot()
+    book = ledger.book()
     assert settled(book) == {(Outcome.REJECTED, Reason.BODY_LOST): 1}
     assert (book.accepted, book.open, book.exchanges, book.verdicts[Verdict.ALTERED]) == (1, 0, 2, 1)
     assert book.count(Outcome.REJECTED) == 1
@@ -83,9 +83,9 @@ def test_a_payload_waits_for_evidence_in_between(ledger):
     dispatch = a_dispatch()
     ledger.accept(dispatch)
     ledger.await_evidence(dispatch)
-    assert ledger.snapshot().pending == {Stage.QUEUED: 0, Stage.IN_FLIGHT: 0, Stage.AWAITING_EVIDENCE: 1}
+    assert ledger.book().pending == {Stage.QUEUED: 0, Stage.IN_FLIGHT: 0, Stage.AWAITING_EVIDENCE: 1}
     assert ledger.settle(dispatch, DELIVERED, exchanges=1)
-    assert ledger.snapshot().open == 0
+    assert ledger.book().open == 0
 
 
 def test_a_payload_is_settled_once(ledger):
@@ -94,18 +94,18 @@ def test_a_payload_is_settled_once(ledger):
     assert ledger.settle(dispatch, DELIVERED, exchanges=1)
     assert not ledger.settle(dispatch, REJECTED, exchanges=1)
     ledger.await_evidence(dispatch)
-    assert settled(ledger.snapshot()) == {(Outcome.DELIVERED, Reason.NONE): 1}
-    assert ledger.snapshot().open == 0
+    assert settled(ledger.book()) == {(Outcome.DELIVERED, Reason.NONE): 1}
+    assert ledger.book().open == 0
 
 
 def test_a_payload_that_was_never_accepted_is_not_counted(ledger):
     ledger.await_evidence(a_dispatch())
     assert not ledger.settle(a_dispatch(), DELIVERED, exchanges=1)
-    assert ledger.snapshot() == ProcessLedger().snapshot()
+    assert ledger.book() == ProcessLedger().book()
 
 
 def test_a_book_is_of_one_instant_and_cannot_be_changed(ledger):
-    book = ledger.snapshot()
+    book = ledger.book()
     ledger.accept(a_dispatch())
     assert (book.accepted, book.open) == (0, 0)
     for counts in (book.settled, book.pending, book.verdicts):
@@ -116,7 +116,7 @@ def test_a_book_is_of_one_instant_and_cannot_be_changed(ledger):
 def test_a_book_reads_as_the_equation(ledger):
     ledger.accept(a_dispatch())
     equation = "accepted 1 = delivered 0 + rejected 0 + failed 0 + dropped 0 + unconfirmed 0 + pending 1"
-    assert str(ledger.snapshot()) == equation
+    assert str(ledger.book()) == equation
     assert repr(ledger) == f"<Ledger d: {equation}>"
 
 
@@ -132,8 +132,8 @@ def test_an_outcome_with_a_reason_of_its_own_is_counted_too(ledger):
     ledger.accept(dispatch)
     odd = Settlement(Outcome.DROPPED, Verdict.UNOBSERVED, Evidence.CALL, Reason.SHUTDOWN)
     assert ledger.settle(dispatch, odd, exchanges=0)
-    assert ledger.snapshot().settled[Outcome.DROPPED, Reason.SHUTDOWN] == 1
-    assert ledger.snapshot().closes
+    assert ledger.book().settled[Outcome.DROPPED, Reason.SHUTDOWN] == 1
+    assert ledger.book().closes
 
 
 def test_ledgers_of_one_name_add_up_in_the_process(process):
@@ -141,8 +141,8 @@ def test_ledgers_of_one_name_add_up_in_the_process(process):
     for ledger in (one, one, other, another):
         ledger.accept(a_dispatch())
     assert {name: book.accepted for name, book in process.books().items()} == {"a": 3, "b": 1}
-    assert process.snapshot().accepted == 4
-    assert (one.snapshot().accepted, other.snapshot().accepted) == (2, 1)
+    assert process.book().accepted == 4
+    assert (one.book().accepted, other.book().accepted) == (2, 1)
     assert repr(process).startswith("<ProcessLedger: accepted 4 = ")
 
 
@@ -154,14 +154,14 @@ def test_what_a_ledger_counted_stays_in_the_process_when_it_is_gone(process):
         ledger.settle(dispatch, REJECTED, exchanges=2)
         del ledger
     gc.collect()
-    book = process.snapshot()
+    book = process.book()
     assert (book.accepted, book.exchanges, book.count(Outcome.REJECTED)) == (3, 6, 3)
     assert book.closes
 
 
 def test_an_empty_process_has_an_empty_book(process):
     assert process.books() == {}
-    assert process.snapshot().closes
+    assert process.book().closes
 
 
 def test_clearing_the_process_clears_its_ledgers(process):
@@ -169,10 +169,10 @@ def test_clearing_the_process_clears_its_ledgers(process):
     dispatch = a_dispatch()
     ledger.accept(dispatch)
     process.clear()
-    assert (process.snapshot().accepted, ledger.snapshot().accepted) == (0, 0)
+    assert (process.book().accepted, ledger.book().accepted) == (0, 0)
     assert list(process.books()) == ["a"]
     assert not ledger.settle(dispatch, DELIVERED, exchanges=1)
-    assert ledger.snapshot().closes
+    assert ledger.book().closes
 
 
 # With threads and real requests.
@@ -211,9 +211,9 @@ class Reader(threading.Thread):
     def run(self):
         while not self.over.is_set():
             for book in (
-                process_ledger.snapshot(),
+                process_ledger.book(),
                 *process_ledger.books().values(),
-                *(each.snapshot() for each in self.ledgers),
+                *(each.book() for each in self.ledgers),
             ):
                 if not book.closes:
                     self.open.append(book)
@@ -245,7 +245,7 @@ class Dispatching(RuleBasedStateMachine):
             witness(self.fail, name="failing", payload="body"),
             witness(self.keep, name="keeping", payload="body"),
         ]
-        self.before = process_ledger.snapshot()
+        self.before = process_ledger.book()
         self.reader = Reader([ledger_of(dispatcher) for dispatcher in self.dispatchers])
         self.reader.start()
 
@@ -308,12 +308,12 @@ class Dispatching(RuleBasedStateMachine):
 
     @invariant()
     def the_books_close_and_count_all(self):
-        books = [ledger_of(dispatcher).snapshot() for dispatcher in self.dispatchers]
+        books = [ledger_of(dispatcher).book() for dispatcher in self.dispatchers]
         assert all(book.closes for book in books)
         assert sum(book.accepted for book in books) == self.expected
         assert sum(book.pending[Stage.IN_FLIGHT] for book in books) == len(self.running)
         assert sum(book.pending[Stage.AWAITING_EVIDENCE] for book in books) == len(self.waiting)
-        assert process_ledger.snapshot().accepted - self.before.accepted == self.expected
+        assert process_ledger.book().accepted - self.before.accepted == self.expected
 
     def teardown(self):
         if not hasattr(self, "reader"):
@@ -327,7 +327,7 @@ class Dispatching(RuleBasedStateMachine):
         self.stack.close()
         assert self.reader.open == []
         assert self.reader.reads > 0
-        assert [ledger_of(dispatcher).snapshot().open for dispatcher in self.dispatchers] == [0, 0, 0]
+        assert [ledger_of(dispatcher).book().open for dispatcher in self.dispatchers] == [0, 0, 0]
 
 
 TestTheBookClosesAtEveryInstant = Dispatching.TestCase
@@ -354,7 +354,7 @@ def test_the_books_close_while_many_threads_dispatch(sink):
         thread.join()
     reader.stop()
     assert reader.open == []
-    book = ledger_of(dispatcher).snapshot()
+    book = ledger_of(dispatcher).book()
     assert (book.accepted, book.open, book.exchanges) == (200, 0, 200)
     assert settled(book) == {(Outcome.DELIVERED, Reason.NONE): 100, (Outcome.REJECTED, Reason.STATUS_5XX): 100}
     assert book.verdicts[Verdict.IDENTICAL] == 200
@@ -390,20 +390,20 @@ def test_a_child_starts_with_an_empty_book_and_the_parents_stays(sink):
     dispatcher = witness(send, name="forking", payload="body", url="url")
     url = f"{sink.url}/v1/events"
     dispatcher(url, b"parent's")
-    before = process_ledger.snapshot()
+    before = process_ledger.book()
 
     def check():
-        yield "own empty", ledger_of(dispatcher).snapshot().accepted == 0
-        yield "process empty", process_ledger.snapshot().accepted == 0
+        yield "own empty", ledger_of(dispatcher).book().accepted == 0
+        yield "process empty", process_ledger.book().accepted == 0
         yield "name known", "forking" in process_ledger.books()
         yield "nothing waits", EVIDENCE.waiting() == []
         dispatcher(url, b"child's")
-        yield "counts", settled(ledger_of(dispatcher).snapshot()) == {(Outcome.DELIVERED, Reason.NONE): 1}
-        yield "process counts", process_ledger.snapshot().accepted == 1
+        yield "counts", settled(ledger_of(dispatcher).book()) == {(Outcome.DELIVERED, Reason.NONE): 1}
+        yield "process counts", process_ledger.book().accepted == 1
 
     assert in_child(check) == ""
-    assert process_ledger.snapshot() == before
-    assert ledger_of(dispatcher).snapshot().accepted == 1
+    assert process_ledger.book() == before
+    assert ledger_of(dispatcher).book().accepted == 1
     assert [received.body for received in sink.requests] == [b"parent's", b"child's"]
 
 
@@ -416,14 +416,14 @@ def test_a_dispatch_open_across_a_fork_is_settled_in_the_parent_only(sink):
         send(url, body)
 
     def check(url, body):
-        yield "empty", ledger_of(dispatcher).snapshot().accepted == 0
+        yield "empty", ledger_of(dispatcher).book().accepted == 0
         send(url, body)
-        yield "not current", process_ledger.snapshot().exchanges == 0
+        yield "not current", process_ledger.book().exchanges == 0
 
     dispatcher = witness(inner, name="across", payload="body", url="url")
     dispatcher(f"{sink.url}/v1/events", b"across")
     assert found == [""]
-    book = ledger_of(dispatcher).snapshot()
+    book = ledger_of(dispatcher).book()
     assert settled(book) == {(Outcome.DELIVERED, Reason.NONE): 1}
     assert (book.accepted, book.open, book.exchanges) == (1, 0, 1)
     assert len(sink.requests) == 2
@@ -463,7 +463,7 @@ def test_a_child_that_leaves_the_parents_dispatch_settles_nothing_and_keeps_noth
             for thread in threading.enumerate():
                 if thread.name == "wirewitness-sweeper":
                     thread.join(10)
-            state = (hooked, EVIDENCE.waiting(), dict(EVIDENCE.by_body), ledger_of(dispatcher).snapshot().accepted)
+            state = (hooked, EVIDENCE.waiting(), dict(EVIDENCE.by_body), ledger_of(dispatcher).book().accepted)
             found = b"" if state == ([], [], {}, 0) else repr(state).encode()
         os.write(writing, found)
         os._exit(0)
@@ -472,7 +472,7 @@ def test_a_child_that_leaves_the_parents_dispatch_settles_nothing_and_keeps_noth
         assert answer.read() == b""
     os.waitpid(pid[0], 0)
     assert told.wait(10)
-    book = ledger_of(dispatcher).snapshot()
+    book = ledger_of(dispatcher).book()
     assert settled(book) == {(Outcome.UNCONFIRMED, Reason.NO_EVIDENCE): 1}
     assert (book.accepted, book.open, len(hooked)) == (1, 0, 1)
 
@@ -495,7 +495,7 @@ def test_a_fork_while_another_thread_holds_the_books_does_not_stop_the_child(sin
 
     def check():
         dispatcher(f"{sink.url}/v1/events", b"child's")
-        yield "counts", ledger_of(dispatcher).snapshot().count(Outcome.DELIVERED) == 1
+        yield "counts", ledger_of(dispatcher).book().count(Outcome.DELIVERED) == 1
 
     try:
         assert in_child(check) == ""

@@ -124,9 +124,9 @@ class Sender:
 
 
 def is_witnessed(dispatcher):
-    before = ledger_of(dispatcher).snapshot().accepted
+    before = ledger_of(dispatcher).book().accepted
     dispatcher.dispatch_event(EVENT)
-    return ledger_of(dispatcher).snapshot().accepted == before + 1
+    return ledger_of(dispatcher).book().accepted == before + 1
 
 
 def test_a_witnessed_instance_answers_as_the_bare_one():
@@ -265,11 +265,11 @@ def test_what_replaces_the_dispatching_method_is_called_and_watched():
     with mock.patch.object(Sender, "dispatch_event", return_value="patched"):
         assert seen.dispatch_event(EVENT) == "patched"
     assert seen.dispatch_event(EVENT) == 1
-    assert seen.__wirewitness__.ledger.snapshot().accepted == 3
+    assert seen.__wirewitness__.ledger.book().accepted == 3
 
 
 def _dispatch(seen, answers):
-    answers.put((seen.dispatch_event(EVENT), ledger_of(seen).snapshot().accepted))
+    answers.put((seen.dispatch_event(EVENT), ledger_of(seen).book().accepted))
 
 
 @pytest.mark.processes

@@ -55,7 +55,7 @@ def test_what_waited_before_the_block_is_left_alone():
         pass
 
     assert dispatches == []
-    assert dispatcher.ledger.snapshot().open == 1
+    assert dispatcher.ledger.book().open == 1
 
 
 def test_a_wait_for_dispatches_that_do_not_come_ends():

@@ -84,7 +84,7 @@ def case(size: str, scale: Scale, tick: Tick, title: str = TITLE) -> Row:
         Turn("witness", witnessed),
     ]
     spent = interleaved(turns, calls=len(batch), rounds=scale.rounds, blocks=BLOCKS[size], tick=tick)
-    check(ledger_of(ours).snapshot(), Outcome.UNCONFIRMED)
+    check(ledger_of(ours).book(), Outcome.UNCONFIRMED)
     return row(title, size, spent, TARGET, AIM)
 
 

@@ -301,7 +301,7 @@ def _telemetry() -> dict[str, Any]:
 
 
 def _check(outbox: Any, calls: int) -> None:
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     check(book, Outcome.DELIVERED)
     if book.accepted != calls or book.verdicts.get(Verdict.IDENTICAL) != calls:
         msg = f"of {calls} payloads: {book}"

@@ -55,7 +55,7 @@ def _row(name: str, folder: Path, port: int, many: int, tick: Tick) -> Row:
     after = Look.now()
     grown = (after.resident - before.resident) / PER_MB - BOUND_MB
     remains: FlushResult = outbox.flush(0.1)
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     note = f"{remains}; {book}, closes: {book.closes}"
     outbox.close(0.1)
     return Row(TITLE, f"{many:,}, {name}: MB beyond the bound", "MB", [grown], MOST_BEYOND_MB, note=note)

@@ -125,7 +125,7 @@ def _row(dispatches: int, before: Look, after: Look) -> Row:
         "objects after": after.objects,
     }
     grown = (after.resident - before.resident) / PER_MB
-    book = process_ledger.snapshot()
+    book = process_ledger.book()
     return Row(
         TITLE, f"{dispatches:,} dispatches", "MB", [grown], MOST_MB, None, parts, f"{book}, closes: {book.closes}"
     )

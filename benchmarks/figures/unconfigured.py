@@ -57,7 +57,7 @@ def _case(size: str, scale: Scale, tick: Tick) -> Row:
 
     turns = [Turn("json.dumps", encode), Turn("bare", inner), Turn("witness", witnessed)]
     spent = interleaved(turns, calls=len(batch), rounds=scale.rounds, blocks=BLOCKS[size], tick=tick)
-    check(ledger_of(ours).snapshot(), Outcome.UNCONFIRMED)
+    check(ledger_of(ours).book(), Outcome.UNCONFIRMED)
     more = added(spent["witness"], spent["bare"])
     parts = {
         "inner": statistics.median(spent["bare"]),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wirewitness.core.verdict import Verdict
     from wirewitness.dispatch import Dispatch
     from wirewitness.errors import ConfigurationError, IntegrityError, UnsupportedPayload, WireWitnessError
+    from wirewitness.ledger import process_ledger
     from wirewitness.outbox.outbox import Outbox
     from wirewitness.outbox.senders import HttpSender
     from wirewitness.outbox.spool import MemorySpool
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "configure_telemetry",
     "ledger_of",
+    "process_ledger",
     "witness",
 ]
 
@@ -58,6 +60,7 @@ _HOMES = {
     "WireWitnessError": "errors",
     "configure_telemetry": "telemetry.setup",
     "ledger_of": "_witness",
+    "process_ledger": "ledger",
     "witness": "_witness",
 }
 """By name, the module that is loaded when the name is used: an application loads requests, sqlite3 or the SDK only if it uses them."""

@@ -273,7 +273,7 @@ class Ledger:
             if counted is not None:
                 counted.clear()
 
-    def snapshot(self) -> LedgerSnapshot:
+    def book(self) -> LedgerSnapshot:
         """
         The counts at this instant.
         """
@@ -288,7 +288,7 @@ class Ledger:
         return dispatch in self._counts.open
 
     def __repr__(self) -> str:
-        return f"<Ledger {self.name}: {self.snapshot()}>"
+        return f"<Ledger {self.name}: {self.book()}>"
 
 
 _Key = tuple[str, object]
@@ -343,7 +343,7 @@ class ProcessLedger:
                 by_name.setdefault(key[0], []).extend(self._named[key])
             return {name: _book(named) for name, named in by_name.items()}
 
-    def snapshot(self) -> LedgerSnapshot:
+    def book(self) -> LedgerSnapshot:
         """
         The counts of this instant of all dispatchers together.
         """
@@ -360,7 +360,7 @@ class ProcessLedger:
                 counts.clear()
 
     def __repr__(self) -> str:
-        return f"<ProcessLedger: {self.snapshot()}>"
+        return f"<ProcessLedger: {self.book()}>"
 
 
 # One lock for all books, so that the process-wide one closes at every instant too. It can be entered again by the thread

@@ -47,7 +47,7 @@ answers = []
 least = int(sys.argv[2])
 while len(answers) < least or not all(one.is_set() for one in failed.values()):
     answers.append(dispatch("POST", sys.argv[1] + "/v1/events", {"visitor": "a"}))
-book = dispatch.ledger.snapshot()
+book = dispatch.ledger.book()
 shutdown()
 print(json.dumps({"answers": sorted(set(answers)), "dispatches": len(answers), "book": str(book), "closes": book.closes,
     "lines": lines}))

@@ -216,7 +216,7 @@ class Run:
         return self.name if self.path == "otlp" else "applications"
 
     @property
-    def snapshot(self):
+    def book(self):
         return process_ledger.books()[self.name]
 
     def targets(self):

@@ -62,7 +62,7 @@ def test_an_event_of_an_instrumented_client_is_delivered_by_the_bytes_on_the_wir
 
     client.track("order_placed", "ada")
 
-    book = ledger_of(client.event_processor.event_dispatcher).snapshot()
+    book = ledger_of(client.event_processor.event_dispatcher).book()
     assert (book.accepted, book.count(Outcome.DELIVERED)) == (1, 1)
     assert len(sink.requests) == 1
 
@@ -81,8 +81,8 @@ def test_a_processor_s_own_dispatcher_is_witnessed_under_its_own_name(datafile, 
 
     client.track("order_placed", "ada")
 
-    assert ledger_of(client.event_dispatcher).snapshot().accepted == 0
-    assert ledger_of(client.event_processor.event_dispatcher).snapshot().accepted == 1
+    assert ledger_of(client.event_dispatcher).book().accepted == 0
+    assert ledger_of(client.event_processor.event_dispatcher).book().accepted == 1
     close(client)
 
 
@@ -92,7 +92,7 @@ def test_instrumenting_twice_witnesses_and_counts_once(client, sink, seen):
     client.track("order_placed", "ada")
 
     assert len(sink.requests) == 1
-    assert ledger_of(client.event_dispatcher).snapshot().accepted == 1
+    assert ledger_of(client.event_dispatcher).book().accepted == 1
     assert book_of(client).accepted == 1
 
 
@@ -104,7 +104,7 @@ def test_a_dispatcher_that_is_witnessed_already_is_not_witnessed_again(datafile,
     client.track("order_placed", "ada")
 
     assert client.event_dispatcher is dispatcher
-    assert dispatcher.ledger.snapshot().accepted == 1
+    assert dispatcher.ledger.book().accepted == 1
     close(client)
 
 
@@ -194,7 +194,7 @@ def test_a_client_with_a_processor_of_its_own_making_is_witnessed_and_has_no_boo
 
     client = instrument(Optimizely(datafile, event_processor=Processor()), **seen.options)
 
-    assert ledger_of(client.event_processor.event_dispatcher).snapshot().accepted == 0
+    assert ledger_of(client.event_processor.event_dispatcher).book().accepted == 0
     with pytest.raises(ConfigurationError, match="no event processor that is counted"):
         book_of(client)
     uninstrument(client)
@@ -209,6 +209,6 @@ def test_a_client_that_refused_its_own_options_can_be_instrumented(seen, close):
 
     instrument(client, **seen.options)
 
-    assert ledger_of(client.event_dispatcher).snapshot().accepted == 0
+    assert ledger_of(client.event_dispatcher).book().accepted == 0
     uninstrument(client)
     close(client)

@@ -230,7 +230,7 @@ def test_what_has_ended_is_forgotten_unless_the_processor_keeps_it(make):
     client.event_processor.stop()
 
     ledger = vars(client)["_wirewitness"].events.ledger
-    assert (ledger.snapshot().dropped, len(ledger._given_up), gate.visitors) == (5, 0, [])
+    assert (ledger.book().dropped, len(ledger._given_up), gate.visitors) == (5, 0, [])
 
 
 @pytest.mark.processes

@@ -59,7 +59,7 @@ def test_a_backlog_at_a_limited_server_costs_few_requests_more_than_it_has_messa
     for number in range(60):
         outbox("POST", limited.url, {"number": number})
     assert outbox.flush(60.0).empty
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 60
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 60
     # Each message by itself would ask again and again: some nine requests for each.
     assert len(limited.bodies) <= 2 * 60
 

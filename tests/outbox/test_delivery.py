@@ -120,7 +120,7 @@ def test_a_poison_payload_blocks_no_other(make, endpoint, poisoned):
     until(lambda: len(server.bodies) >= min(poisoned, 5))
     for number in range(20):
         outbox("POST", server.url, {"good": number})
-    until(lambda: outbox.ledger.snapshot().count(Outcome.DELIVERED) == 20)
+    until(lambda: outbox.ledger.book().count(Outcome.DELIVERED) == 20)
     assert {body_of(good=number) for number in range(20)} <= set(server.bodies)
 
 
@@ -132,7 +132,7 @@ def test_a_payload_that_breaks_its_connection_blocks_no_other(make, endpoint):
     outbox("POST", server.url, {"poison": 1})
     until(lambda: len(server.bodies) > 12)
     outbox("POST", server.url, {"good": 1})
-    until(lambda: outbox.ledger.snapshot().count(Outcome.DELIVERED) == 1)
+    until(lambda: outbox.ledger.book().count(Outcome.DELIVERED) == 1)
     assert outbox.gauges().circuit_state == 0
 
 
@@ -159,7 +159,7 @@ def test_what_could_not_be_sent_says_nothing_of_its_server(make, sink):
     for number in range(6):
         outbox("POST", f"{sink.url}/v1/events", {"good": number})
     assert outbox.flush(30.0).dead == 6
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 6
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 6
     assert outbox.gauges().circuit_state == 0
 
 
@@ -167,8 +167,8 @@ def test_what_could_not_be_sent_says_nothing_of_its_server(make, sink):
 def test_a_server_that_is_away_costs_a_message_no_attempt(make, unused_port_number):
     outbox = make(retry=replace(FAST, attempts=2, lifetime=None), breakers=Breakers(cooldown=0.01, ceiling=0.02))
     outbox("POST", f"http://127.0.0.1:{unused_port_number}/", {"a": 1})
-    until(lambda: outbox.ledger.snapshot().exchanges > 6)
-    assert outbox.ledger.snapshot().open == 1
+    until(lambda: outbox.ledger.book().exchanges > 6)
+    assert outbox.ledger.book().open == 1
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
@@ -183,7 +183,7 @@ def test_a_server_that_is_busy_costs_a_message_no_attempt(make, endpoint, status
     outbox = make(retry=replace(FAST, attempts=2, lifetime=None), breakers=Breakers(cooldown=0.01, ceiling=0.02))
     outbox("POST", server.url, {"a": 1})
     assert outbox.flush(30.0).empty
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 1
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 1
 
 
 @pytest.mark.parametrize("spool", ["memory", "sqlite"])
@@ -208,9 +208,9 @@ def test_a_payload_that_a_server_refuses_while_it_takes_others_is_given_up(make,
 
     until(given_up)
     # An hour of such answers to all would have cost it no attempt.
-    assert outbox.ledger.snapshot().count(Outcome.REJECTED) == 1
+    assert outbox.ledger.book().count(Outcome.REJECTED) == 1
     assert outbox.flush(30.0).remaining == 0
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == good
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == good
 
 
 def test_what_is_refused_in_an_outage_is_not_given_up_when_the_server_is_back(make, endpoint):
@@ -224,10 +224,10 @@ def test_what_is_refused_in_an_outage_is_not_given_up_when_the_server_is_back(ma
     server = endpoint(answer)
     outbox = make(retry=replace(FAST, attempts=3, lifetime=None), breakers=Breakers(cooldown=0.01, ceiling=0.02))
     outbox("POST", server.url, {"first": 1})
-    until(lambda: outbox.ledger.snapshot().count(Outcome.DELIVERED) == 1)
+    until(lambda: outbox.ledger.book().count(Outcome.DELIVERED) == 1)
     outbox("POST", server.url, {"second": 1})
     assert outbox.flush(30.0).empty
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 2
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 2
 
 
 @pytest.mark.processes
@@ -428,7 +428,7 @@ def test_a_stranger_s_sender_needs_two_attributes():
     for word in ("good", "unsendable", "crash"):
         outbox("POST", "http://127.0.0.1:9/", {"word": word})
     remaining = outbox.flush(30.0)
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     outbox.close()
     assert remaining.remaining == 0
     assert remaining.dead == 1

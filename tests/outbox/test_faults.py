@@ -57,7 +57,7 @@ def numbers(sink):
 
 
 def assert_all_delivered(outbox, count):
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert book.closes
     assert (book.accepted, book.count(Outcome.DELIVERED), book.open) == (count, count, 0)
 
@@ -79,7 +79,7 @@ def test_an_endpoint_that_flaps_gets_all(make, spool, sink):
     assert outbox.flush(20.0).empty
     assert set(numbers(sink)) == set(range(40))
     assert_all_delivered(outbox, 40)
-    assert outbox.ledger.snapshot().exchanges == len(sink.requests)
+    assert outbox.ledger.book().exchanges == len(sink.requests)
 
 
 def test_a_slow_endpoint_gets_all(make, spool, sink):
@@ -94,7 +94,7 @@ def test_an_endpoint_too_slow_for_the_timeout_is_tried_again_and_then_given_up(m
     outbox = make(HttpSender(threads=4, timeout=0.05), retry=RetryPolicy(attempts=2, base=0.01, ceiling=0.02), **spool)
     fill(outbox, f"{sink.url}/slow/2000", range(3))
     assert outbox.flush(20.0).dead == 3
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert book.closes
     assert (book.count(Outcome.FAILED), book.exchanges) == (3, 6)
 
@@ -155,7 +155,7 @@ def test_a_reset_before_the_answer_duplicates_each_payload_once_and_the_book_cou
     assert set(times.values()) == {2}
     assert len(times) == 20
     assert_all_delivered(outbox, 20)
-    assert outbox.ledger.snapshot().exchanges == 40
+    assert outbox.ledger.book().exchanges == 40
 
 
 def test_a_retry_after_is_honoured_up_to_its_ceiling(make, spool, sink):
@@ -170,7 +170,7 @@ def test_an_endpoint_that_answers_500_for_ever_ends_in_dead_letters(make, spool,
     outbox = make(breakers=brisk(), **spool)
     fill(outbox, f"{sink.url}/status/500", range(10))
     assert outbox.flush(20.0).dead == 10
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert book.closes
     assert book.count(Outcome.REJECTED) == 10
     assert outbox.spool.stats().dead == 10
@@ -284,7 +284,7 @@ for number in range(2000):
 print("filled", box.spool.stats().faults != (), flush=True)
 sys.stdin.readline()
 remains = box.close(60.0)
-book = box.ledger.snapshot()
+book = box.ledger.book()
 print(remains.empty, book.closes, book.accepted, book.count(Outcome.DELIVERED))
 """
 
@@ -324,7 +324,7 @@ def test_a_process_that_is_terminated_leaves_its_payloads_to_the_next(tmp_path, 
     assert process.stdout.readline() == "held\n"
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
-    second = "import sys; from wirewitness.outbox import *; b = Outbox(HttpSender(), spool=SqliteSpool(sys.argv[1])); print(b.close(20.0).empty, b.ledger.snapshot())"
+    second = "import sys; from wirewitness.outbox import *; b = Outbox(HttpSender(), spool=SqliteSpool(sys.argv[1])); print(b.close(20.0).empty, b.ledger.book())"
     with Sink(port=unused_port_number) as sink:
         done = subprocess.run(
             [sys.executable, "-c", second, path], capture_output=True, text=True, timeout=60, check=False

@@ -83,7 +83,7 @@ def test_an_endpoint_that_is_down_delays_the_exit_by_a_bounded_time_only(unused_
     fill(outbox, range(100))
     import atexit
     atexit._run_exitfuncs()
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     print(book.closes, book.open, book.accepted)
     """
     code, out, _ = run(script, f"http://127.0.0.1:{unused_port}/")
@@ -104,16 +104,16 @@ def test_a_forked_child_starts_empty_and_the_parent_keeps_what_it_accepted(sink)
     fill(outbox, range(100))
     child = os.fork()
     if child == 0:
-        book = outbox.ledger.snapshot()
+        book = outbox.ledger.book()
         assert (book.accepted, book.open) == (0, 0), book
         assert outbox.gauges().size == 0
         gate.set()
         fill(outbox, range(1000, 1010))
         remains = outbox.close(10.0)
-        os._exit(0 if remains.empty and outbox.ledger.snapshot().count(Outcome.DELIVERED) == 10 else 1)
+        os._exit(0 if remains.empty and outbox.ledger.book().count(Outcome.DELIVERED) == 10 else 1)
     _, status = os.waitpid(child, 0)
     gate.set()
-    print(status, outbox.close(10.0).empty, outbox.ledger.snapshot().count(Outcome.DELIVERED))
+    print(status, outbox.close(10.0).empty, outbox.ledger.book().count(Outcome.DELIVERED))
     """
     code, out, err = run(script, f"{sink.url}/v1/events")
     assert (code, out, err) == (0, ["0", "True", "100"], "")
@@ -188,7 +188,7 @@ def test_sigterm_calls_the_applications_own_handler_after_the_drain(sink):
     script = """
     outbox = Outbox(HttpSender())
     done = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: (print(outbox.ledger.snapshot().open), done.set()))
+    signal.signal(signal.SIGTERM, lambda *_: (print(outbox.ledger.book().open), done.set()))
     close_on_sigterm()
     fill(outbox, range(50))
     print("ready", flush=True)
@@ -237,8 +237,8 @@ def test_a_signal_handler_may_dispatch_inside_a_dispatch(sink):
         outbox("POST", URL + "?quiet", {"n": number})
         number += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
-    accepted = outbox.ledger.snapshot().accepted
-    print(accepted == number + len(taken), outbox.close(50.0).empty, outbox.ledger.snapshot().count(Outcome.DELIVERED) == accepted)
+    accepted = outbox.ledger.book().accepted
+    print(accepted == number + len(taken), outbox.close(50.0).empty, outbox.ledger.book().count(Outcome.DELIVERED) == accepted)
     print(number, len(taken))
     """
     code, out, err = run(script, f"{sink.url}/v1/events")
@@ -268,7 +268,7 @@ def test_a_finalizer_may_dispatch_inside_a_dispatch(sink):
     while len(dispatched) < 500:
         gc.collect()
         time.sleep(0.01)
-    print(outbox.close(30.0).empty, outbox.ledger.snapshot().count(Outcome.DELIVERED))
+    print(outbox.close(30.0).empty, outbox.ledger.book().count(Outcome.DELIVERED))
     """
     code, out, err = run(script, f"{sink.url}/v1/events")
     assert (code, out, err) == (0, ["True", "1000"], "")
@@ -281,7 +281,7 @@ def test_under_gevent_its_threads_are_greenlets_and_it_delivers(sink):
     import gevent
     outbox = Outbox(HttpSender(threads=4))
     gevent.joinall([gevent.spawn(fill, outbox, range(at * 10, at * 10 + 10)) for at in range(10)])
-    print(outbox.close(20.0).empty, outbox.ledger.snapshot().count(Outcome.DELIVERED))
+    print(outbox.close(20.0).empty, outbox.ledger.book().count(Outcome.DELIVERED))
     """
     head = "from gevent import monkey; monkey.patch_all()\n"
     done = subprocess.run(
@@ -402,7 +402,7 @@ def test_what_comes_after_the_last_close_is_kept_on_disk_where_it_cannot_be_sent
     )
     assert (done.returncode, done.stderr) == (0, "")
     code, out, err = run(
-        f"outbox = Outbox(HttpSender(), spool=SqliteSpool({arguments[1]!r}), exit_timeout=0.1); print(outbox.ledger.snapshot().open)",
+        f"outbox = Outbox(HttpSender(), spool=SqliteSpool({arguments[1]!r}), exit_timeout=0.1); print(outbox.ledger.book().open)",
         "",
     )
     assert (code, out, err) == (0, ["4"], "")
@@ -618,7 +618,7 @@ def test_flush_does_not_wait_for_what_no_other_thread_can_send(sink):
     print(outbox.flush(900).why["in_flight"], flush=True)
     for event in kept:
         requests.post(event.url, json.dumps(event.params), timeout=5)
-    print(outbox.flush(900).empty, outbox.ledger.snapshot().count(Outcome.DELIVERED), flush=True)
+    print(outbox.flush(900).empty, outbox.ledger.book().count(Outcome.DELIVERED), flush=True)
     """
     process = start(script, f"{sink.url}/v1/events")
     out, err = process.communicate(timeout=60)

@@ -47,7 +47,7 @@ def until(condition, seconds=20.0):
 
 
 def counts(outbox):
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert book.closes
     return {outcome: book.count(outcome) for outcome in Outcome if book.count(outcome)}
 
@@ -60,7 +60,7 @@ def test_an_event_is_delivered_with_exactly_the_bytes_of_json_dumps(make, sink):
     assert received.body == json.dumps(PAYLOAD).encode()
     assert received.header("content-type") == "application/json"
     assert counts(outbox) == {Outcome.DELIVERED: 1}
-    assert outbox.ledger.snapshot().verdicts[Verdict.IDENTICAL] == 1
+    assert outbox.ledger.book().verdicts[Verdict.IDENTICAL] == 1
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_transient_answer_is_retried_with_the_same_bytes(make, sink):
     assert outbox.flush(5.0).empty
     assert [received.body for received in sink.requests] == [json.dumps(PAYLOAD).encode()] * 3
     assert counts(outbox) == {Outcome.DELIVERED: 1}
-    assert outbox.ledger.snapshot().exchanges == 3
+    assert outbox.ledger.book().exchanges == 3
 
 
 def test_the_sdks_own_dispatcher_is_retried_though_it_swallows_the_503(make, sink):
@@ -132,7 +132,7 @@ def test_a_witnessed_inner_dispatcher_counts_nothing_twice(make, sink):
     outbox = make(inner)
     outbox("POST", f"{sink.url}/v1/events", PAYLOAD)
     outbox.flush(5.0)
-    assert inner.ledger.snapshot().accepted == 0
+    assert inner.ledger.book().accepted == 0
     assert counts(outbox) == {Outcome.DELIVERED: 1}
 
 
@@ -153,7 +153,7 @@ def test_a_server_that_answers_500_for_ever_gets_as_many_attempts_as_the_policy_
     assert outbox.flush(5.0).dead == 1
     assert len(sink.requests) == FAST.attempts
     assert counts(outbox) == {Outcome.REJECTED: 1}
-    assert outbox.ledger.snapshot().settled[Outcome.REJECTED, Reason.STATUS_5XX] == 1
+    assert outbox.ledger.book().settled[Outcome.REJECTED, Reason.STATUS_5XX] == 1
 
 
 def test_a_redirect_is_not_followed(make, sink):
@@ -168,7 +168,7 @@ def test_nobody_listening_is_retried_for_a_lifetime_and_then_given_up(make, unus
     outbox = make(retry=replace(FAST, lifetime=1.0), breakers=Breakers(cooldown=0.01, ceiling=0.02))
     outbox("POST", f"http://127.0.0.1:{unused_port}/", PAYLOAD)
     assert outbox.flush(10.0).dead == 1
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert book.settled[Outcome.FAILED, Reason.REFUSED] == 1
     # A server that is away costs the message none of its attempts.
     assert book.exchanges > FAST.attempts
@@ -200,7 +200,7 @@ def test_what_cannot_be_sent_is_dropped_and_the_hook_told(make, sink, call, reas
     call(outbox, f"{sink.url}/v1/events")
     assert dropped == [reason]
     assert counts(outbox) == {Outcome.DROPPED: 1}
-    assert outbox.ledger.snapshot().settled[Outcome.DROPPED, reason] == 1
+    assert outbox.ledger.book().settled[Outcome.DROPPED, reason] == 1
     assert sink.requests == []
 
 
@@ -306,8 +306,8 @@ def test_the_breaker_leaves_a_dead_origin_alone_and_serves_the_others(make, sink
     remains = outbox.flush(1.0)
     assert (remains.remaining, outbox.gauges().circuit_state) == (20, 2)
     assert sum(remains.why.values()) == 20
-    assert outbox.ledger.snapshot().exchanges < 100
-    assert outbox.ledger.snapshot().closes
+    assert outbox.ledger.book().exchanges < 100
+    assert outbox.ledger.book().closes
 
 
 def test_nobody_can_say_what_became_of_a_payload_that_was_never_seen_on_the_wire(make):
@@ -337,7 +337,7 @@ def test_duplicate_keys_cannot_be_given_to_an_inner_dispatcher_and_become_a_dead
     outbox("POST", f"{sink.url}/v1/events", {1: "a", "1": "b"})
     assert outbox.flush(5.0).dead == 1
     assert sink.requests == []
-    assert outbox.ledger.snapshot().settled[Outcome.DROPPED, Reason.UNSENDABLE] == 1
+    assert outbox.ledger.book().settled[Outcome.DROPPED, Reason.UNSENDABLE] == 1
 
 
 def test_an_inner_dispatcher_that_changes_its_event_changes_no_later_attempt(make, sink):
@@ -367,8 +367,8 @@ def test_a_payload_after_close_that_cannot_be_sent_is_dropped_as_shutdown_after_
     outbox = make(exit_timeout=0.2, retry=PATIENT, on_drop=lambda message, reason: dropped.append(reason))
     assert outbox.close(5.0).empty
     outbox("POST", f"http://127.0.0.1:{unused_port}/", PAYLOAD)
-    assert until(lambda: outbox.ledger.snapshot().open == 0)
-    assert outbox.ledger.snapshot().accepted == 1
+    assert until(lambda: outbox.ledger.book().open == 0)
+    assert outbox.ledger.book().accepted == 1
     assert dropped == [Reason.SHUTDOWN]
 
 
@@ -379,9 +379,9 @@ def test_a_payload_after_close_is_kept_on_disk_where_it_cannot_be_sent(make, unu
     for number in range(3):
         outbox("POST", f"http://127.0.0.1:{unused_port}/", {"n": number})
     assert outbox.close(0.5).kept == 4
-    assert (outbox.ledger.snapshot().accepted, outbox.ledger.snapshot().open) == (4, 4)
+    assert (outbox.ledger.book().accepted, outbox.ledger.book().open) == (4, 4)
     again = make(retry=PATIENT, spool=SqliteSpool(f"{tmp_path}/"))
-    assert again.ledger.snapshot().accepted == 4
+    assert again.ledger.book().accepted == 4
     again.close(0.1)
 
 
@@ -420,7 +420,7 @@ def test_closing_reports_what_was_lost_with_the_memory(make, unused_port):
     remains = outbox.close(0.3)
     assert (remains.lost, remains.remaining, remains.empty) == (3, 0, False)
     assert counts(outbox).keys() <= {Outcome.FAILED, Outcome.DROPPED}
-    assert outbox.ledger.snapshot().open == 0
+    assert outbox.ledger.book().open == 0
 
 
 def test_after_a_flush_every_end_was_told(make, sink):
@@ -568,9 +568,9 @@ for _ in range(int(rounds)):
         work()
     except TimeUp:
         reached += 1
-remains, book = outbox.flush(20), outbox.ledger.snapshot()
+remains, book = outbox.flush(20), outbox.ledger.book()
 outbox.close(20)
-ends = outbox.ledger.snapshot()
+ends = outbox.ledger.book()
 # A put that was interrupted is taken or not: at most one more than returned for each time.
 print(reached, returned <= book.accepted <= returned + reached, book.closes, ends.closes, ends.open, remains.remaining)
 """

@@ -125,7 +125,7 @@ fill(outbox, range(10))
 print("accepted", flush=True)
 for line in sys.stdin:
     fill(outbox, range(10, 20))
-    print(outbox.flush(30.0).empty, outbox.ledger.snapshot().count(Outcome.DELIVERED), flush=True)
+    print(outbox.flush(30.0).empty, outbox.ledger.book().count(Outcome.DELIVERED), flush=True)
 """
 
 

@@ -86,7 +86,7 @@ def test_what_cannot_be_sent_is_dropped_at_the_door_for_every_sender(sink, made)
     outbox, calls = made
     for bad in BAD.values():
         outbox.dispatch_event(bad(f"{sink.url}/v1/events"))
-    book = outbox.ledger.snapshot()
+    book = outbox.ledger.book()
     assert (book.accepted, book.count(Outcome.DROPPED), book.open) == (len(BAD), len(BAD), 0)
     assert (sink.requests, calls) == ([], [])
 
@@ -106,7 +106,7 @@ def test_poison_at_the_door_opens_no_circuit_and_holds_nobody_up(sink, make):
         outbox("POST", f"{sink.url}/v1/events", {"i": number})
     assert not outbox.flush(PATIENCE).remaining
     assert outbox.gauges().circuit_state == 0
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 3
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 3
 
 
 @pytest.mark.parametrize("sender", [HttpSender, CurlSender])

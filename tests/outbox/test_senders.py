@@ -77,7 +77,7 @@ def test_an_interim_answer_is_not_the_final_one(make, sender, interim):
         for number in range(3):
             outbox("POST", f"{server.url}/e", {"i": number})
         assert not outbox.flush(PATIENCE).remaining
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 3
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 3
     assert len(server.heads) == 3
 
 
@@ -134,7 +134,7 @@ def test_a_time_over_in_one_attempt_is_whole_again_in_the_next(make, sender):
         outbox = make(sender(timeout=0.4, total_timeout=0.4))
         outbox("POST", f"{server.url}/e", b"abc")
         assert not outbox.flush(PATIENCE).remaining
-    assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 1
+    assert outbox.ledger.book().count(Outcome.DELIVERED) == 1
     assert len(server.heads) == 2
 
 
@@ -152,7 +152,7 @@ def test_an_answer_whose_content_drips_is_an_answer_and_holds_no_thread(make, co
         for number in range(2):
             outbox("POST", f"{server.url}/e", {"i": number})
         assert not outbox.flush(PATIENCE).remaining
-        assert outbox.ledger.snapshot().count(Outcome.DELIVERED) == 2
+        assert outbox.ledger.book().count(Outcome.DELIVERED) == 2
 
 
 @both

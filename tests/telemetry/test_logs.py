@@ -100,7 +100,7 @@ def test_lines_of_dropped_dispatches_are_limited_and_what_was_held_back_is_count
                 refuse("POST", "http://127.0.0.1/", {"a": object()})
 
     assert len(own(lines)) == 10
-    assert refuse.ledger.snapshot().accepted == 30
+    assert refuse.ledger.book().accepted == 30
 
 
 def test_a_rate_limit_reports_what_it_held_back(monkeypatch):

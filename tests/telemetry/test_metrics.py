@@ -50,7 +50,7 @@ def test_the_counters_equal_the_ledger(seen, sink):
     for path in ("/v1/events", "/v1/events", "/status/503"):
         dispatcher("POST", sink.url + path, {"a": 1})
 
-    book = dispatcher.ledger.snapshot()
+    book = dispatcher.ledger.book()
     of = {"dispatcher.name": "counted"}
     assert seen.value("wirewitness.ledger.accepted", **of) == book.accepted == 3
     assert seen.value("wirewitness.ledger.settled", outcome="delivered", reason="none", **of) == 2

@@ -267,7 +267,7 @@ def test_lines_of_drops_come_at_a_bounded_rate_and_count_those_held_back(make, s
     assert len(lines) == 11
     assert all(line.startswith("event=dispatch.dropped") for line in lines)
     assert "suppressed=490" in lines[-1]
-    assert outbox.ledger.snapshot().accepted == 501
+    assert outbox.ledger.book().accepted == 501
 
 
 def test_lines_of_payloads_that_fail_come_at_a_bounded_rate(make, sink, caplog, clock):

@@ -189,7 +189,7 @@ with capture() as dispatches:
     dispatch("POST", sys.argv[1] + "/v1/events", {"a": 1})
     dispatch("POST", sys.argv[1] + "/status/503", {"a": 1})
 print(dispatches)
-print(dispatch.ledger.snapshot(), dispatch.ledger.snapshot().closes)
+print(dispatch.ledger.book(), dispatch.ledger.book().closes)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, sink.url], capture_output=True, text=True, timeout=60, check=False

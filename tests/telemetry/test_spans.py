@@ -187,8 +187,8 @@ def test_an_unsampled_trace_costs_no_exchange_spans_and_still_counts(seen, sink)
     dispatcher("POST", f"{sink.url}/v1/events", {"a": 1})
 
     assert seen.spans == []
-    assert dispatcher.ledger.snapshot().closes
-    assert dispatcher.ledger.snapshot().accepted == 1
+    assert dispatcher.ledger.book().closes
+    assert dispatcher.ledger.book().accepted == 1
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ as_class: type[Dispatcher] = witness(Dispatcher, on_settle=told)
 as_instance: Dispatcher = witness(Dispatcher())
 status: int = plain("POST", "http://127.0.0.1/", {})
 ledger: Ledger = ledger_of(as_class)
-closes: bool = process_ledger.snapshot().closes
+closes: bool = process_ledger.book().closes
 shutdown: Callable[[], None] = configure_telemetry("shop", files="out", logs="json")
 
 with capture(timeout=1) as dispatches:

@@ -91,12 +91,12 @@ def test_a_payload_sent_by_another_thread_is_settled_late(sink, threaded, send):
     with capture() as dispatches:
         dispatcher.dispatch("POST", f"{sink.url}/v1/events", unique())
         assert dispatches == []
-        assert ledger_of(dispatcher).snapshot().open == 1
+        assert ledger_of(dispatcher).book().open == 1
         inner.go.set()
         assert dispatches.wait_for(1)
     (dispatch,) = dispatches
     assert ending(dispatch) == DELIVERED
-    assert ledger_of(dispatcher).snapshot().open == 0
+    assert ledger_of(dispatcher).book().open == 0
     assert_delivered(sink, dispatch)
 
 
@@ -368,7 +368,7 @@ def test_evidence_after_the_time_is_too_late(sink, threaded):
         inner.go.set()
         assert sink.wait_for(1)
     assert [ending(dispatch) for dispatch in dispatches] == [NEVER]
-    assert str(ledger_of(dispatcher).snapshot()).startswith("accepted 1 = delivered 0")
+    assert str(ledger_of(dispatcher).book()).startswith("accepted 1 = delivered 0")
 
 
 def test_a_body_sent_after_its_dispatch_was_given_up_is_not_charged_to_the_current_one(sink):

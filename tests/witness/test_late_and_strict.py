@@ -31,7 +31,7 @@ def test_a_dispatcher_with_a_thread_of_its_own_is_settled_late(event):
     with capture() as dispatches:
         dispatcher.dispatch_event(event)
         assert dispatches == []
-        assert dispatcher.ledger.snapshot().open == 1
+        assert dispatcher.ledger.book().open == 1
         go.set()
         dispatcher.thread.join()
     assert ended(dispatches) == DELIVERED

@@ -27,7 +27,7 @@ def test_nested_witnesses_count_a_payload_once(event):
     with capture() as dispatches:
         outer(event)
     assert [dispatch.name for dispatch in dispatches] == ["outer"]
-    assert (ledger_of(outer).snapshot().accepted, ledger_of(inner).snapshot().accepted) == (1, 0)
+    assert (ledger_of(outer).book().accepted, ledger_of(inner).book().accepted) == (1, 0)
 
 
 def test_a_class_wrapped_twice_counts_a_payload_once(event):
@@ -104,7 +104,7 @@ def test_every_shape_has_its_ledger(event):
         witness(asend),
     ):
         assert dispatcher.ledger is ledger_of(dispatcher)
-        assert ledger_of(dispatcher).snapshot().accepted == 0
+        assert ledger_of(dispatcher).book().accepted == 0
 
 
 def test_a_method_leads_to_its_dispatchers_ledger():
@@ -128,7 +128,7 @@ def test_an_inner_attribute_called_ledger_stays_the_inners():
     wrapped_function = witness(function)
     for dispatcher in (wrapped_class, wrapped_class(), wrapped_instance, wrapped_function):
         assert dispatcher.ledger == "the inner's own"
-        assert ledger_of(dispatcher).snapshot().accepted == 0
+        assert ledger_of(dispatcher).book().accepted == 0
 
 
 @pytest.mark.parametrize("given", [None, send, WithStatic, object()])

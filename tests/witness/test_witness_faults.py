@@ -83,7 +83,7 @@ def test_telemetry_that_raises_stops_nothing(method, event, faults, monkeypatch)
         assert contextvars.copy_context().run(wrapped, event) is RETURNED
     assert ended(dispatches) == DELIVERED
     assert faults() >= 1
-    assert wrapped.ledger.snapshot().open == 0
+    assert wrapped.ledger.book().open == 0
 
 
 def test_an_internal_error_is_logged_once_and_without_the_payload(event, caplog):
@@ -147,8 +147,8 @@ def test_near_the_recursion_limit_the_inner_call_happens_all_the_same():
     assert returned.count(RETURNED) == len(returned) > 100
     assert sum(calls) == len(returned)
     assert set(failures) <= {0}
-    assert wrapped.ledger.snapshot().closes
-    assert wrapped.ledger.snapshot().open == 0
+    assert wrapped.ledger.book().closes
+    assert wrapped.ledger.book().open == 0
     assert not [dispatch for dispatch in EVIDENCE.by_body.values() if dispatch.name == "inner"]
 
 

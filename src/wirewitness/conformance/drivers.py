@@ -80,7 +80,7 @@ class DriverStage:
         if not any(asked):
             self.captured.wait_for(len(self.said["calls"]), self.patience)
         if self.target.witnessed:
-            book = raw.ledger.snapshot()
+            book = raw.ledger.book()
             ends = {
                 ended.value: sum(n for (o, _), n in book.settled.items() if o is ended) for ended, _ in book.settled
             }
@@ -104,7 +104,7 @@ class DriverStage:
         """
         The HTTP requests in the dispatcher's own book.
         """
-        return int(self.target.raw.ledger.snapshot().exchanges) if self.target.witnessed else None
+        return int(self.target.raw.ledger.book().exchanges) if self.target.witnessed else None
 
 
 def _snapshot(event: LoadEvent) -> str:

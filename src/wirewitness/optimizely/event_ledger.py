@@ -173,7 +173,7 @@ class EventLedger:
                 self.settle(key, Ended.ABANDONED)
             self._given_up.clear()
 
-    def snapshot(self) -> EventBook:
+    def book(self) -> EventBook:
         """
         The counts right now.
         """

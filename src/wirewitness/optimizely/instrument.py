@@ -113,7 +113,7 @@ def _book(client: object, which: str, named: str) -> EventBook:
         missing = "is not instrumented: instrument() it first" if instrumented is None else f"has no {named}"
         msg = f"{shown(client)} {missing}"
         raise ConfigurationError(msg)
-    book: EventBook = watch.ledger.snapshot()
+    book: EventBook = watch.ledger.book()
     return book
 
 

@@ -126,7 +126,7 @@ class Outbox:
         self._empty()
         self._start_spool()
         lifetime.register(self)
-        if self.ledger.snapshot().open:
+        if self.ledger.book().open:
             self._start()
 
     def renew(self) -> None:
@@ -431,7 +431,7 @@ class Outbox:
             # What closing a spool does not give back, it has written.
             kept = max(0, before.remaining - lost - len(late))
             left = self._left = FlushResult(kept, before.why, kept, lost, before.dead)
-            pending = self.ledger.snapshot().open - kept - len(late)
+            pending = self.ledger.book().open - kept - len(late)
             if self._interrupted and pending > 0:
                 # Somebody was interrupted between making room by an old message and counting that.
                 self.ledger.end(ending_of(dropped(Reason.QUEUE_FULL)), pending, stage=Stage.QUEUED)
@@ -451,7 +451,7 @@ class Outbox:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Outbox {self.name}: {self.ledger.snapshot()}>"
+        return f"<Outbox {self.name}: {self.ledger.book()}>"
 
 
 def _nothing() -> Message:

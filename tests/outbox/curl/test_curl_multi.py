@@ -235,7 +235,7 @@ def test_an_outbox_retries_by_what_it_says_and_shows_it_under_its_own_name(sink)
         for path in ("v1/events", "status/404", "flaky/2/503"):
             outbox("POST", f"{sink.url}/{path}", {"path": path})
         assert not outbox.flush(PATIENCE).remaining
-        book = outbox.ledger.snapshot()
+        book = outbox.ledger.book()
     assert (book.count(Outcome.DELIVERED), book.count(Outcome.REJECTED), book.exchanges) == (2, 1, 5)
     assert book.verdicts[Verdict.IDENTICAL] == 3
     assert len(sink.requests) == 5

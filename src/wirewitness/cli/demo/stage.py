@@ -150,7 +150,7 @@ class DemoStage:
             caller.returned_ns,
             caller.seconds,
             lines.of_root,
-            ledger_of(witnessed).snapshot(),
+            ledger_of(witnessed).book(),
         )
 
     def _witnessed(self, scenario: DemoScenario, sender: Any, on_settle: Any) -> Any:
