@@ -69,7 +69,7 @@ def test_an_example_of_extension_is_short_and_uses_public_names_only(path):
     text = path.read_text()
     assert len(text.splitlines()) <= MOST_LINES
     imported = re.findall(r"^(?:from|import) (wirewitness\S*)", text, re.MULTILINE)
-    assert set(imported) <= {"wirewitness", "wirewitness.outbox", "wirewitness.typing"}
+    assert set(imported) <= {"wirewitness", "wirewitness.outbox", "wirewitness.typing", "wirewitness.wire"}
 
 
 def test_the_python_in_the_page_does_what_it_shows(monkeypatch, tmp_path):

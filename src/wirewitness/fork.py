@@ -11,7 +11,7 @@ Who needs that registers for a :class:`ForkStage`, once per module. The stages a
 ============  =========================================  ==========================================
 stage         before the fork (last stage first)         in the child (first stage first)
 ============  =========================================  ==========================================
-FAULTS                                                   counts of internal errors: zero, new lock
+FAULTS                                                   counts of internal errors: zero; taps: new locks
 BOOKS                                                    ledgers: zero, new lock
 EVIDENCE                                                 nothing waits for evidence; no dispatch runs
 TELEMETRY                                                counters: zero; new locks

@@ -24,7 +24,8 @@ from wirewitness import Outcome, Verdict, wire, witness
 from wirewitness._guard import INTERNAL_ERRORS, TAP_HEALTH
 from wirewitness.typing import Evidence, Reason
 from wirewitness.wire.http_client import PATCH_POINTS
-from wirewitness.wire.patching import PatchPoint, Tap, TapState, leads_to, real_class
+from wirewitness.wire.patching import PatchPoint, Tap, leads_to, real_class
+from wirewitness.wire.protocol import TapState
 
 
 class Spoken:
@@ -66,13 +67,11 @@ def test_installing_wraps_and_uninstalling_restores_the_very_original(original):
     assert Spoken.__dict__["word"] is original
 
 
-def test_installing_twice_wraps_once_and_is_undone_by_the_last_uninstall(original):
+def test_installing_twice_wraps_once(original):
     tap = Tap("test", (POINT,))
     tap.install()
     wrapper = Spoken.word
     tap.install()
-    assert Spoken.word is wrapper
-    tap.uninstall()
     assert Spoken.word is wrapper
     tap.uninstall()
     assert Spoken.word is original
@@ -396,7 +395,8 @@ def test_the_tap_s_own_faults_never_reach_the_dispatcher(sink, monkeypatch):
     def broken(*_):
         raise ArithmeticError
 
-    for name in ("sent", "claim", "answered"):
+    monkeypatch.setattr(recorder, "memoryview", broken, raising=False)  # in sent()
+    for name in ("_body", "_end"):  # in claim() and answered()
         monkeypatch.setattr(recorder.Recorder, name, broken)
     before = INTERNAL_ERRORS.counts()["tap"]
     dispatch = one(by_http_client, f"{sink.url}/v1/events", evidence_timeout=0.01)
@@ -406,9 +406,9 @@ def test_the_tap_s_own_faults_never_reach_the_dispatcher(sink, monkeypatch):
 
 
 def test_a_recorder_that_can_not_be_made_leaves_the_request_alone(sink, monkeypatch):
-    from wirewitness.wire import http_client as tap
+    from wirewitness.wire import recorder
 
-    monkeypatch.setattr(tap, "Recorder", None)
+    monkeypatch.setattr(recorder, "Recorder", None)
     dispatch = one(by_http_client, f"{sink.url}/v1/events", evidence_timeout=0.01)
     assert (dispatch.outcome, dispatch.verdict) == (Outcome.UNCONFIRMED, Verdict.UNOBSERVED)
     assert len(sink.requests) == 1
@@ -442,14 +442,6 @@ def test_an_error_of_a_request_that_is_not_recorded_leaves_unchanged(sink):
     dispatch = one(inner, f"{sink.url}/v1/events")
     assert INTERNAL_ERRORS.counts()["tap"] == before
     assert (dispatch.outcome, len(dispatch.exchanges)) == (Outcome.DELIVERED, 1)
-
-
-def test_the_front_of_the_room_installs_and_uninstalls():
-    wire.install()
-    wrapper = http.client.HTTPConnection.send
-    wire.install()
-    wire.uninstall()
-    assert http.client.HTTPConnection.send is wrapper
 
 
 def test_a_tap_that_nobody_uses_any_more_has_no_state(original):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import http.client
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from wirewitness._guard import fail_open
-from wirewitness.dispatch import CURRENT, Dispatch, current
-from wirewitness.evidence import EVIDENCE
+from wirewitness.dispatch import current
+from wirewitness.wire import canary
 from wirewitness.wire.patching import Method, PatchPoint, Tap
-from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD, Recorder
+from wirewitness.wire.recorder import RECEIVED_DIGEST_FIELD, Recorder, Server, begin, connect_failed, nobody_waits
 
 
 KEY: Final = "_wirewitness"
@@ -23,12 +23,7 @@ KEY: Final = "_wirewitness"
 
 CONNECTING: Final = "_wirewitness_connecting"
 
-UNKNOWN_METHOD: Final = "_OTHER"
-"""OpenTelemetry's ``http.request.method`` where the method isn't known."""
-
 _FINAL: Final = 200
-
-_in_flight: Final = EVIDENCE.by_body
 
 
 def _putrequest(original: Method) -> Method:
@@ -39,13 +34,14 @@ def _putrequest(original: Method) -> Method:
         skip_host: bool = False,  # noqa: FBT001, FBT002 -- http.client's
         skip_accept_encoding: bool = False,  # noqa: FBT001, FBT002 -- http.client's
     ) -> Any:
-        if CURRENT.get() is None and not _in_flight:
+        if nobody_waits():
             _forget(self)
             return original(self, method, url, skip_host, skip_accept_encoding)
         recorder: Recorder | None = getattr(self, KEY, None)
         # Within our own wrapper: another tool's stands between the two.
         if recorder is not None and recorder.inside:
             return original(self, method, url, skip_host, skip_accept_encoding)
+        _abandon(self)
         recorder = _begin(self, method, url)
         if recorder is None:
             return original(self, method, url, skip_host, skip_accept_encoding)
@@ -53,7 +49,8 @@ def _putrequest(original: Method) -> Method:
         try:
             return original(self, method, url, skip_host, skip_accept_encoding)
         except BaseException as error:
-            _failed(self, recorder, error, last=True)
+            recorder.failed(error)
+            _abandon(self)
             raise
         finally:
             recorder.inside = False
@@ -71,11 +68,11 @@ def _send(original: Method) -> Method:
         try:
             sent = original(self, data)
         except BaseException as error:
-            _failed(self, recorder, error, last=False)
+            recorder.failed(error)
             raise
         finally:
             recorder.inside = False
-        _sent(recorder, data)
+        recorder.sent(data)
         return sent
 
     return send
@@ -86,12 +83,13 @@ def _getresponse(original: Method) -> Method:
         recorder: Recorder | None = getattr(self, KEY, None)
         if recorder is None or recorder.inside:
             return original(self)
-        _claim(recorder)
+        recorder.claim()
         recorder.inside = True
         try:
             response = original(self)
         except BaseException as error:
-            _failed(self, recorder, error, last=True)
+            recorder.failed(error)
+            _abandon(self)
             raise
         finally:
             recorder.inside = False
@@ -104,16 +102,16 @@ def _getresponse(original: Method) -> Method:
 def _connect(original: Method) -> Method:
     def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
         recorder: Recorder | None = getattr(self, KEY, None)
-        dispatch = current()
         # A connect within a send fails that send, and is reported there; so is one within our own wrapper.
-        if dispatch is None or (recorder is not None and recorder.inside) or getattr(self, CONNECTING, False):
+        if current() is None or (recorder is not None and recorder.inside) or getattr(self, CONNECTING, False):
             return original(self, *args, **kwargs)
         server = _server(self)  # now: urllib3 forgets a tunnel's server when its proxy refuses
         setattr(self, CONNECTING, True)
         try:
             return original(self, *args, **kwargs)
         except BaseException as error:
-            _connect_failed(server, dispatch, error)
+            if server is not None:
+                connect_failed(server, error)
             raise
         finally:
             setattr(self, CONNECTING, False)
@@ -123,14 +121,9 @@ def _connect(original: Method) -> Method:
 
 @fail_open("tap")
 def _begin(connection: Any, method: str, url: str) -> Recorder | None:
-    _abandon(connection)
-    dispatch = current()
-    if dispatch is not None and dispatch.owner.ignores_requests(dispatch):
-        return None
-    recorder = _recorder(_server_of(connection), dispatch, method, url or "/")
-    if dispatch is None and recorder.idle:
-        return None
-    setattr(connection, KEY, recorder)
+    recorder = begin(_server_of(connection), method, url or "/")
+    if recorder is not None:
+        setattr(connection, KEY, recorder)
     return recorder
 
 
@@ -147,16 +140,6 @@ def _forget(connection: Any) -> Recorder | None:
     return recorder
 
 
-class Server(NamedTuple):
-    """
-    The server that a connection leads to, behind any proxy.
-    """
-
-    scheme: str
-    host: str
-    port: int
-
-
 def _server_of(connection: Any) -> Server:
     tunnelled = getattr(connection, "_tunnel_host", None)
     return Server(
@@ -167,29 +150,6 @@ def _server_of(connection: Any) -> Server:
 
 
 _server = fail_open("tap")(_server_of)
-
-
-def _recorder(server: Server, dispatch: Dispatch | None, method: str, url: str) -> Recorder:
-    return Recorder(dispatch, scheme=server.scheme, host=server.host, port=server.port, method=method, target=url)
-
-
-@fail_open("tap")
-def _sent(recorder: Recorder, data: Any) -> None:
-    recorder.sent(data)
-
-
-@fail_open("tap")
-def _claim(recorder: Recorder) -> None:
-    recorder.claim()
-
-
-@fail_open("tap")
-def _failed(connection: Any, recorder: Recorder | None, error: BaseException, *, last: bool) -> None:
-    if recorder is None:
-        return
-    recorder.failed(error)
-    if last:
-        _abandon(connection)
 
 
 @fail_open("tap")
@@ -203,13 +163,12 @@ def _answered(connection: Any, recorder: Recorder, response: Any) -> None:
     )
 
 
-@fail_open("tap")
-def _connect_failed(server: Server | None, dispatch: Dispatch, error: BaseException) -> None:
-    if server is None or dispatch.owner.ignores_requests(dispatch):
-        return
-    recorder = _recorder(server, dispatch, dispatch.method or UNKNOWN_METHOD, "")
-    recorder.failed(error)
-    recorder.abandoned()
+def _canary() -> None:
+    connection = http.client.HTTPConnection(canary.HOST)
+    connection.sock = canary.Nowhere()
+    connection.request("POST", canary.PATH, canary.BODY)
+    connection.getresponse().close()
+    connection.close()
 
 
 PATCH_POINTS: Final = (
@@ -220,4 +179,4 @@ PATCH_POINTS: Final = (
     PatchPoint("urllib3.connection", "HTTPSConnection", "connect", _connect, vital=False),
 )
 
-TAP: Final = Tap("http.client", PATCH_POINTS, {KEY: None})
+TAP: Final = Tap("http.client", PATCH_POINTS, {KEY: None}, canaries=(_canary,))

@@ -18,7 +18,6 @@ one for a while. A tap that is gone without knowing it would report that nothing
 
 from __future__ import annotations
 
-import enum
 import gc
 import importlib
 import logging
@@ -32,7 +31,10 @@ from operator import is_, itemgetter
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple, cast
 
+from wirewitness import fork
 from wirewitness._guard import TAP_HEALTH, fail_open
+from wirewitness.wire.canary import sees
+from wirewitness.wire.protocol import TapState
 
 
 Method = Callable[..., Any]
@@ -50,6 +52,7 @@ class PatchPoint(NamedTuple):
         name: The method's name.
         wrap: Makes the wrapper from the original.
         vital: Whether nothing can be seen without it.
+        optional: Whether the library may be installed without its module, which is then not imported.
     """
 
     module: str
@@ -57,19 +60,7 @@ class PatchPoint(NamedTuple):
     name: str
     wrap: Callable[[Method], Method]
     vital: bool = True
-
-
-class TapState(enum.Enum):
-    """
-    What a check of a tap found.
-    """
-
-    INTACT = "intact"
-    """The wrappers are where they were put, or what stands there leads to them."""
-    RESTORED = "restored"
-    """They had been taken away. They're back now; what happened in between wasn't seen."""
-    LOST = "lost"
-    """They can't be put on: something stands in the place of the library's method or class."""
+    optional: bool = False
 
 
 @dataclass
@@ -98,28 +89,33 @@ class _Seat:
 
 class Tap:
     """
-    The wrappers of one library. Installing is counted: the last uninstall takes them off.
+    The wrappers of one library: a :class:`~wirewitness.wire.protocol.Wire`.
 
     One lock guards all of it; it is reentrant, for a garbage collection in here may run what wraps a dispatcher. A check
-    of an intact tap takes no lock.
+    of an intact tap takes no lock. A forked child has a new one.
 
     Args:
         name: What the tap is called in telemetry.
         points: What to wrap. One that isn't there any more is counted as an internal error, and the others still work.
-        attributes: What else is set on the class of the first point.
-
-    Attributes:
-        restored: How often wrappers were put back that another tool had taken away.
+        attributes: What else is set on the classes.
+        module: The library's module, by default that of the first point.
+        canaries: The requests by which the tap is proved, each as :func:`wirewitness.wire.canary.sees` takes it.
     """
 
     def __init__(
-        self, name: str, points: tuple[PatchPoint, ...], attributes: Mapping[str, object] | None = None
+        self,
+        name: str,
+        points: tuple[PatchPoint, ...],
+        attributes: Mapping[str, object] | None = None,
+        *,
+        module: str | None = None,
+        canaries: tuple[Callable[[], object], ...] = (),
     ) -> None:
         self.name = name
+        self.module: str = module or points[0].module
         self._points = points
         self._attributes = dict(attributes or {})
-        self._lock = threading.RLock()
-        self._users = 0
+        self.canaries: tuple[Callable[[], object], ...] = canaries
         self._seats: tuple[_Seat, ...] = ()
         # What check() compares: what gets all methods that are wrapped, and the real class by its name; and what has to be there.
         self._methods: Callable[[], tuple[Any, ...]] = tuple
@@ -127,26 +123,28 @@ class Tap:
         self._expected: tuple[tuple[Any, ...], Any] = ((), None)
         self._state = TapState.INTACT
         self._said = False
+        self._new_lock()
+        fork.register(fork.ForkStage.FAULTS, in_child=self._new_lock)
+
+    def _new_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def install(self) -> None:
         """
         Wrap the methods, unless they're wrapped.
         """
         with self._lock:
-            self._users += 1
-            if self._users > 1:
-                return
-            self._seats = tuple([_Seat(point) for point in self._points])
-            self._look_again(counts=False)
+            if not self._seats:
+                self._seats = tuple(
+                    [_Seat(point) for point in self._points if not point.optional or point.module in sys.modules]
+                )
+                self._look_again(counts=False)
 
     def uninstall(self) -> None:
         """
         Put the originals back where the wrapper is still ours; one that somebody has wrapped again stays, and is idle.
         """
         with self._lock:
-            self._users = max(0, self._users - 1)
-            if self._users:
-                return
             for seat in self._seats:
                 if (
                     seat.cls is not None
@@ -158,6 +156,16 @@ class Tap:
             self._methods, self._named, self._expected = tuple, lambda: None, ((), None)
             self._state = TapState.INTACT
             TAP_HEALTH.seeing.pop(self.name, None)
+
+    def prove(self) -> bool:
+        """
+        Whether the tap sees its canaries.
+
+        Where another tool's wrapper stands on the same methods, it would take the canary for a request of the
+        application: then it is not tried, and the tap is believed.
+        """
+        alone = all(seat.sound and _is_its_own(seat.original, seat.point) for seat in self._seats)
+        return not alone or all(sees(request) for request in self.canaries)
 
     def check(self) -> TapState:
         """
@@ -226,10 +234,7 @@ class Tap:
         seat.sound = bool(seat.made) and leads_to(stands, lambda found: any(found is each for each in seat.made))
         if seat.sound:
             return False
-        own = sys.modules[point.module].__dict__
-        if stands is not None and not leads_to(
-            stands, lambda found: found.__globals__ is own and found.__name__ == point.name
-        ):
+        if stands is not None and not leads_to(stands, lambda found: _is_its_own(found, point)):
             return False
         first = seat.ours is None
         if stands is None or stands is not seat.original or seat.ours is None:
@@ -242,6 +247,14 @@ class Tap:
         setattr(seat.cls, point.name, seat.ours)
         seat.stands, seat.sound = seat.ours, True
         return not first
+
+
+def _is_its_own(method: Any, point: PatchPoint) -> bool:
+    return (
+        type(method) is FunctionType
+        and method.__globals__ is sys.modules[point.module].__dict__
+        and method.__name__ == point.name
+    )
 
 
 def _getter(places: list[tuple[type, str]]) -> Callable[[], tuple[Any, ...]]:
@@ -281,7 +294,12 @@ def _is_class(found: Any) -> bool:
 
 
 def _is_defined_as(found: Any, module: str, name: str) -> bool:
-    return _is_class(found) and found.__module__ == module and found.__qualname__ == name
+    # Some libraries rename their classes' module to the package that users import them from.
+    return (
+        _is_class(found)
+        and (found.__module__ == module or module.startswith(f"{found.__module__}."))
+        and found.__qualname__ == name
+    )
 
 
 def _all_classes() -> Iterator[type]:

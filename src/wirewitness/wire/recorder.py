@@ -4,18 +4,16 @@ One request, recorded while it goes out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple
 
 from wirewitness._clock import Clock, plausible
+from wirewitness._guard import fail_open
 from wirewitness.core.exchange import Address, Exchange, address_of, normal_address, resolve, without_user_info
 from wirewitness.core.http1 import Content, Head, parse_head, read_content, split_head
 from wirewitness.core.outcome import Reason, error_type, reason_of_error
 from wirewitness.core.payload import QUERY_METHODS, digest_from_header
+from wirewitness.dispatch import CURRENT, Dispatch, current
 from wirewitness.evidence import EVIDENCE
-
-
-if TYPE_CHECKING:
-    from wirewitness.dispatch import Dispatch
 
 
 MOST_RECORDED = 64 << 20
@@ -32,9 +30,79 @@ RECEIVED_DIGEST_FIELD = "Wirewitness-Received-Digest"
 """Response field in which a receiver may report the SHA-256 of the content it got, in RFC 9530's form."""
 
 
+UNKNOWN_METHOD: Final = "_OTHER"
+"""OpenTelemetry's ``http.request.method`` where the method isn't known."""
+
+
+class Server(NamedTuple):
+    """
+    The server that a request is for, behind any proxy.
+
+    Attributes:
+        scheme: ``http`` or ``https``.
+        host: Its name or address.
+        port: Its port.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+
+def nobody_waits() -> bool:
+    """
+    Whether no request can be of interest: no dispatch runs in this context, and none waits for evidence. A tap asks this
+    first where an idle one has to cost next to nothing.
+    """
+    return CURRENT.get() is None and not EVIDENCE.by_body
+
+
+@fail_open("tap")
+def begin(server: Server, method: str, target: str) -> Recorder | None:
+    """
+    Record a request that begins now, in this context.
+
+    Args:
+        server: Whom it is for.
+        method: What the library was asked to send, until the bytes themselves tell.
+        target: The same for the request target.
+
+    Returns:
+        None if nobody is interested in it.
+    """
+    if nobody_waits():
+        return None
+    dispatch = current()
+    if dispatch is not None and dispatch.owner.ignores_requests(dispatch):
+        return None
+    recorder = Recorder(dispatch, **server._asdict(), method=method, target=target)
+    return None if dispatch is None and recorder.idle else recorder
+
+
+@fail_open("tap")
+def connect_failed(server: Server, error: BaseException) -> None:
+    """
+    Count an attempt of the current dispatch that ended before its request began: no connection, no TLS, no proxy.
+
+    Args:
+        server: Whom it was for.
+        error: What it failed with.
+    """
+    dispatch = current()
+    if dispatch is None or dispatch.owner.ignores_requests(dispatch):
+        return
+    recorder = Recorder(dispatch, **server._asdict(), method=dispatch.method or UNKNOWN_METHOD, target="")
+    recorder.failed(error)
+    recorder.abandoned()
+
+
 class Recorder:
     """
     Collects what is handed to a socket for one request, and says whose it is.
+
+    A tap calls, in this order: :meth:`sent` for every piece, :meth:`claim` once all has been sent, and then either
+    :meth:`answered`, or :meth:`failed` and :meth:`abandoned`. None of these raises, whatever goes wrong in here. The
+    request is one thread's at a time, and so is this.
 
     Args:
         dispatch: The dispatch in whose context the request began, or None.
@@ -111,6 +179,7 @@ class Recorder:
         own = sum([LEAST_RECORDED + _MOST_PER_PAYLOAD_BYTE * len(each.body) for each in self._dispatches])
         return min(MOST_RECORDED, max(own, EVIDENCE.most_recorded(self._address())))
 
+    @fail_open("tap")
     def sent(self, piece: Any) -> None:
         """
         The socket has taken these bytes.
@@ -133,6 +202,16 @@ class Recorder:
         else:
             self._pieces.append(piece if type(piece) is bytes else bytes(view))
 
+    @fail_open("tap")
+    def unseen(self) -> None:
+        """
+        What was sent can't be known, such as how much of it left.
+        """
+        self._content = None
+        self._unseen = True
+        self._pieces.clear()
+
+    @fail_open("tap")
     def claim(self) -> None:
         """
         Find out whose payload the content is, or in a GET the query, now that it has been sent.
@@ -162,8 +241,13 @@ class Recorder:
                 dispatch.owner.recognised(dispatch)
         self._dispatches = owners or unknown
 
+    @fail_open("tap")
     def answered(
-        self, status: int, received_digest: str | None, location: str | None = None, retry_after: str | None = None
+        self,
+        status: int,
+        received_digest: str | None = None,
+        location: str | None = None,
+        retry_after: str | None = None,
     ) -> None:
         """
         A status line has come back. After an interim one (1xx) another may follow, which counts.
@@ -182,6 +266,7 @@ class Recorder:
         if late and to is not None:
             EVIDENCE.redirected(late, to)
 
+    @fail_open("tap")
     def failed(self, error: BaseException) -> None:
         """
         Sending or receiving raised. A response may still follow: servers answer early, and close.
@@ -189,6 +274,7 @@ class Recorder:
         self._error = (error_type(error), reason_of_error(error))
         self._duration = plausible(Clock.perf_counter() - self._clock)
 
+    @fail_open("tap")
     def abandoned(self) -> None:
         """
         Nothing more will come on this connection for this request.
