@@ -155,6 +155,7 @@ def reason_of_status(status: int) -> Reason:
 _FAILURE_BY_CLASS_NAME: Final = MappingProxyType(
     {
         "CancelledError": Reason.CANCELLED,
+        "Cancelled": Reason.CANCELLED,
         "SSLError": Reason.TLS,
         "CertificateError": Reason.TLS,
         "gaierror": Reason.DNS,
@@ -182,6 +183,8 @@ def reason_of_error(error: BaseException) -> Reason:
     for link in _chain(error):
         if _refuses_tunnel(link):
             return Reason.PROXY
+        if _says_disconnected(link):
+            return Reason.RESET
         names = {base.__name__ for base in type(link).__mro__}
         # urllib3 wraps whatever a connect met in it, and in 1.26 it's a timeout by class: what it wraps tells.
         if "NewConnectionError" not in names or "NameResolutionError" in names:
@@ -196,6 +199,11 @@ def _refuses_tunnel(error: BaseException) -> bool:
     return type(error) is OSError and str(error).startswith("Tunnel connection failed")
 
 
+def _says_disconnected(error: BaseException) -> bool:
+    # httpcore and h11 have one class for an answer that never came and for one that is no HTTP.
+    return type(error).__name__ == "RemoteProtocolError" and str(error).startswith("Server disconnected")
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     link: BaseException | None = error
@@ -203,6 +211,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         link = link.__cause__ or link.__context__
+        if isinstance(link, BaseExceptionGroup):
+            # Of several addresses that were tried at once, the first.
+            link = link.exceptions[0]
 
 
 def error_type(error: BaseException) -> str:

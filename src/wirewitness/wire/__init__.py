@@ -27,7 +27,7 @@ from typing import Final
 
 from wirewitness import fork
 from wirewitness._guard import INTERNAL_ERRORS, TAP_HEALTH, fail_open, report_or_raise
-from wirewitness.wire import canary, http_client
+from wirewitness.wire import canary, http_client, httpcore
 from wirewitness.wire.patching import PatchPoint, Tap
 from wirewitness.wire.protocol import TapState, Wire
 from wirewitness.wire.recorder import Recorder, Server, begin, connect_failed
@@ -150,6 +150,9 @@ class Wires:
                 module = sys.modules.get(wire.module)
                 if module is None:
                     self._hook(wire.module)
+                elif module.__name__ != wire.module:
+                    # An alias, as of httpx2.alias_httpx(): the library is another wire's.
+                    self._absent = tuple([each for each in self._absent if each is not wire])
                 elif at_import or not getattr(getattr(module, "__spec__", None), "_initializing", False):
                     self._absent = tuple([each for each in self._absent if each is not wire])
                     self._put_on(wire)
@@ -200,7 +203,7 @@ def _take_off(wire: Wire) -> None:
     wire.uninstall()
 
 
-WIRES: Final = Wires((http_client.TAP,))
+WIRES: Final = Wires((http_client.TAP, *httpcore.TAPS))
 """The libraries that are seen."""
 
 install: Callable[[], None] = WIRES.install
