@@ -22,8 +22,10 @@ its ``handle_request``                      the answer, or the failure
 The synchronous and the asynchronous classes have the same shape. The wrappers are plain functions in both cases: what
 they return is the library's own coroutine where nobody waits for anything.
 
-HTTP/2 shares a connection between requests, and one request's task writes another's frames. These bytes are not told apart:
-such an exchange has an answer, and its content is unseen.
+HTTP/2 shares a connection between requests, and one request's task writes another's frames, nearly always. So what is
+written is told apart by streams, and each stream's recorder gets the same request in HTTP/1.1's words: a head once the
+HEADERS frame was written, a chunk for each DATA frame, the last chunk once END_STREAM was written. A task that is cancelled
+while it writes can lose another's frames; that one's content is not whole then.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from wirewitness._guard import fail_open
+from wirewitness.core.http2 import StreamPart, stream_parts
 from wirewitness.dispatch import current
 from wirewitness.wire import canary
 from wirewitness.wire.patching import Method, PatchPoint, Tap
@@ -48,18 +51,40 @@ KEY: Final = "_wirewitness"
 
 class _Exchange:
     """
-    A request on a connection. It is one thread's or task's at a time.
+    A request on a connection. It is one thread's or task's at a time; only one at a time writes to a connection.
 
     Attributes:
         recorder: Records it.
-        stream: Stands in the place of the connection's stream while the request is sent.
+        stream: In HTTP/1.1, what stands in the place of the connection's stream while the request is sent.
+        head: In HTTP/2, its head without framing, until that was written.
+        left: In HTTP/2, the bytes of content that it still promises; None where it promises none.
     """
 
-    __slots__ = ("recorder", "stream")
+    __slots__ = ("head", "left", "recorder", "stream")
 
-    def __init__(self, recorder: Recorder, stream: _Stream | None) -> None:
+    def __init__(self, recorder: Recorder, stream: _Stream | None, head: bytes = b"", left: int | None = None) -> None:
         self.recorder = recorder
         self.stream = stream
+        self.head = head
+        self.left = left
+
+    def sent(self, part: StreamPart) -> None:
+        """
+        A frame of its stream was written.
+        """
+        if part.head and self.head:
+            chunked = b"\r\n" if part.last and not self.left else b"Transfer-Encoding: chunked\r\n\r\n"
+            self.recorder.sent(self.head + chunked)
+            self.head = b""
+            if part.last:
+                return
+        if part.content:
+            self.recorder.sent(b"%x\r\n%b\r\n" % (len(part.content), part.content))
+            if self.left is not None:
+                self.left -= len(part.content)
+        if part.last and not self.left:
+            # RFC 9113 section 8.1.1: with another length than it promised, it is malformed.
+            self.recorder.sent(b"0\r\n\r\n")
 
 
 class _Stream:
@@ -96,6 +121,44 @@ class _AsyncStream(_Stream):
             self.recorder.failed(error)
             raise
         self.recorder.sent(buffer)
+
+
+class _Frames:
+    """
+    The stream of an HTTP/2 connection. It stays in its place, and while nobody waits for anything it looks at nothing.
+    """
+
+    def __init__(self, below: Any) -> None:
+        self.below = below
+        self.by_stream: dict[int, _Exchange] = {}
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> Any:
+        self.below.write(buffer, timeout=timeout)
+        self.written(buffer)
+
+    @fail_open("tap")
+    def written(self, buffer: bytes) -> None:
+        if not self.by_stream:
+            return
+        try:
+            parts = stream_parts(buffer)
+        except ValueError:
+            for each in tuple(self.by_stream.values()):
+                each.recorder.unseen()
+            return
+        for part in parts:
+            exchange = self.by_stream.get(part.stream)
+            if exchange is not None:
+                exchange.sent(part)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.below, name)
+
+
+class _AsyncFrames(_Frames):
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's
+        await self.below.write(buffer, timeout=timeout)
+        self.written(buffer)
 
 
 class _Scope:
@@ -187,12 +250,24 @@ def _async_connection(original: Method) -> Method:
     return handle_async_request
 
 
-def _headers(stream: type[_Stream] | None) -> Method:
+def _headers(stream: type[_Stream]) -> Callable[[Method], Method]:
     def wrap(original: Method) -> Method:
-        def send_request_headers(self: Any, request: Any, **more: Any) -> Any:
+        def send_request_headers(self: Any, request: Any) -> Any:
             if not nobody_waits():
                 _begin(self, request, stream)
-            return original(self, request, **more)
+            return original(self, request)
+
+        return send_request_headers
+
+    return wrap
+
+
+def _stream_headers(frames: type[_Frames]) -> Callable[[Method], Method]:
+    def wrap(original: Method) -> Method:
+        def send_request_headers(self: Any, request: Any, stream_id: int) -> Any:
+            if not nobody_waits():
+                _begin_stream(self, request, stream_id, frames)
+            return original(self, request, stream_id)
 
         return send_request_headers
 
@@ -200,11 +275,11 @@ def _headers(stream: type[_Stream] | None) -> Method:
 
 
 def _response(original: Method) -> Method:
-    def receive_response_headers(self: Any, request: Any) -> Any:
+    def receive_response(self: Any, request: Any, **stream_id: int) -> Any:
         _all_sent(self, request)
-        return original(self, request)
+        return original(self, request, **stream_id)
 
-    return receive_response_headers
+    return receive_response
 
 
 # What they do.
@@ -230,31 +305,47 @@ def _server(origin: Any) -> Server:
     return Server(scheme, origin.host.decode("latin-1"), origin.port)
 
 
-@fail_open("tap")
-def _begin(connection: Any, request: Any, stream: type[_Stream] | None) -> None:
-    under_way: dict[Any, _Exchange] = connection.__dict__.setdefault(KEY, {})
+def _recorder(connection: Any, request: Any) -> Recorder | None:
     # A CONNECT asks a proxy for a tunnel: it's a part of connecting, for the request that will go through.
-    if request in under_way or request.method == b"CONNECT":
-        return
+    if request in connection.__dict__.setdefault(KEY, {}) or request.method == b"CONNECT":
+        return None
     scope = _SCOPE.get()
     if scope is not None:
         scope.began = True
     target = request.url.target.decode("latin-1")
-    recorder = begin(_server(connection._origin), request.method.decode("latin-1"), target)  # noqa: SLF001
+    return begin(_server(connection._origin), request.method.decode("latin-1"), target)  # noqa: SLF001
+
+
+@fail_open("tap")
+def _begin(connection: Any, request: Any, stream: type[_Stream]) -> None:
+    recorder = _recorder(connection, request)
+    if recorder is not None:
+        exchange = _Exchange(recorder, stream(connection._network_stream, recorder))  # noqa: SLF001
+        connection.__dict__[KEY][request] = exchange
+        connection._network_stream = exchange.stream  # noqa: SLF001
+
+
+@fail_open("tap")
+def _begin_stream(connection: Any, request: Any, stream_id: int, frames: type[_Frames]) -> None:
+    recorder = _recorder(connection, request)
     if recorder is None:
         return
-    if stream is None:
-        recorder.unseen()
-        under_way[request] = _Exchange(recorder, None)
-        return
-    under_way[request] = exchange = _Exchange(recorder, stream(connection._network_stream, recorder))  # noqa: SLF001
-    connection._network_stream = exchange.stream  # noqa: SLF001
+    fields = {name.lower(): value for name, value in reversed(request.headers)}
+    head = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.url.target, fields.get(b"host", b""))
+    if b"content-encoding" in fields:
+        head += b"Content-Encoding: %b\r\n" % fields[b"content-encoding"]
+    length = fields.get(b"content-length", b"")
+    exchange = _Exchange(recorder, None, head, int(length) if length.isdigit() else None)
+    connection.__dict__[KEY][request] = exchange
+    if not isinstance(connection._network_stream, _Frames):  # noqa: SLF001
+        connection._network_stream = frames(connection._network_stream)  # noqa: SLF001
+    connection._network_stream.by_stream[stream_id] = exchange  # noqa: SLF001
 
 
 @fail_open("tap")
 def _all_sent(connection: Any, request: Any) -> None:
     exchange: _Exchange | None = connection.__dict__.get(KEY, {}).get(request)
-    if exchange is not None and _put_back(connection, exchange):
+    if exchange is not None and (exchange.stream is None or _put_back(connection, exchange)):
         exchange.recorder.claim()
 
 
@@ -267,28 +358,36 @@ def _put_back(connection: Any, exchange: _Exchange) -> bool:
     return True
 
 
-def _take(connection: Any, request: Any) -> Recorder | None:
+def _take(connection: Any, request: Any) -> _Exchange | None:
     exchange: _Exchange | None = connection.__dict__.get(KEY, {}).pop(request, None)
     if exchange is None:
         return None
-    _put_back(connection, exchange)
-    return exchange.recorder
+    if isinstance(connection._network_stream, _Frames):  # noqa: SLF001
+        by_stream = connection._network_stream.by_stream  # noqa: SLF001
+        for stream_id in [each for each, other in tuple(by_stream.items()) if other is exchange]:
+            del by_stream[stream_id]
+    else:
+        _put_back(connection, exchange)
+    return exchange
 
 
 @fail_open("tap")
 def _failed(connection: Any, request: Any, error: BaseException) -> None:
-    recorder = _take(connection, request)
-    if recorder is not None:
-        recorder.failed(error)
-        recorder.abandoned()
+    exchange = _take(connection, request)
+    if exchange is not None:
+        exchange.recorder.failed(error)
+        exchange.recorder.abandoned()
 
 
 @fail_open("tap")
 def _answered(connection: Any, request: Any, response: Any) -> None:
-    recorder = _take(connection, request)
-    if recorder is not None:
+    exchange = _take(connection, request)
+    if exchange is not None:
+        if exchange.head:
+            # An answer to what was never seen to be sent: it was written in a way that isn't known.
+            exchange.recorder.unseen()
         fields = {name.lower(): value.decode("latin-1") for name, value in reversed(response.headers)}
-        recorder.answered(
+        exchange.recorder.answered(
             response.status,
             fields.get(_RECEIVED_DIGEST),
             fields.get(b"location"),
@@ -368,11 +467,12 @@ class _Kind(NamedTuple):
     pool: Callable[[Method], Method]
     connection: Callable[[Method], Method]
     stream: type[_Stream]
+    frames: type[_Frames]
 
 
 _KINDS: Final = (
-    _Kind("_sync", "", "handle_request", _pool, _connection, _Stream),
-    _Kind("_async", "Async", "handle_async_request", _async_pool, _async_connection, _AsyncStream),
+    _Kind("_sync", "", "handle_request", _pool, _connection, _Stream, _Frames),
+    _Kind("_async", "Async", "handle_async_request", _async_pool, _async_connection, _AsyncStream, _AsyncFrames),
 )
 
 
@@ -395,7 +495,8 @@ def tap(package: str) -> Tap:
             one("_send_request_headers", _headers(kind.stream)),
             one("_receive_response_headers", _response),
             two(kind.handle, kind.connection),
-            two("_send_request_headers", _headers(None)),
+            two("_send_request_headers", _stream_headers(kind.frames)),
+            two("_receive_response", _response),
             pool(kind.handle, kind.pool),
         ]
     return Tap(package, tuple(points), module=package, canaries=_canaries(package))
