@@ -84,23 +84,23 @@ def test_what_nobody_knows_the_end_of_is_not_sent_again(reason):
 
 @pytest.mark.parametrize("reason", REASONS[Outcome.DROPPED])
 def test_what_was_dropped_is_buried_with_its_reason(reason):
-    assert after(Outcome.DROPPED, reason) == Decision(Action.BURY, reason=reason.value)
+    assert after(Outcome.DROPPED, reason) == Decision(Action.DEAD_LETTER, reason=reason.value)
 
 
 @pytest.mark.parametrize(
     "status", [100, 199, 300, 302, 307, 399, 400, 401, 403, 404, 409, 413, 421, 426, 428, 431, 499]
 )
 def test_an_answer_that_would_be_the_same_again_is_buried_with_its_reason(status):
-    assert rejected(status) == Decision(Action.BURY, reason=reason_of_status(status).value)
+    assert rejected(status) == Decision(Action.DEAD_LETTER, reason=reason_of_status(status).value)
 
 
 def test_a_rejection_whose_status_nobody_knows_is_buried():
-    assert after(Outcome.REJECTED, Reason.STATUS_5XX) == Decision(Action.BURY, reason="status_5xx")
+    assert after(Outcome.REJECTED, Reason.STATUS_5XX) == Decision(Action.DEAD_LETTER, reason="status_5xx")
 
 
 def test_a_rejected_payload_that_was_altered_is_buried_as_such():
     decision = after(Outcome.REJECTED, Reason.BODY_LOST, status=411)
-    assert decision == Decision(Action.BURY, reason="body_lost")
+    assert decision == Decision(Action.DEAD_LETTER, reason="body_lost")
 
 
 # What is tried again.
@@ -119,20 +119,20 @@ def test_what_failed_is_retried_whatever_ended_it_and_a_cancelled_attempt_too(re
 def test_the_statuses_below_500_are_the_user_s_choice():
     policy = RetryPolicy(statuses=frozenset({404}))
     actions = [rejected(status, policy=policy).action for status in (404, 429, 500)]
-    assert actions == [Action.RETRY, Action.BURY, Action.RETRY]
+    assert actions == [Action.RETRY, Action.DEAD_LETTER, Action.RETRY]
 
 
 @pytest.mark.parametrize(
-    ("attempts", "action"), [(1, Action.RETRY), (2, Action.RETRY), (3, Action.BURY), (4, Action.BURY)]
+    ("attempts", "action"), [(1, Action.RETRY), (2, Action.RETRY), (3, Action.DEAD_LETTER), (4, Action.DEAD_LETTER)]
 )
 def test_the_last_attempt_is_followed_by_none_and_leaves_its_reason(attempts, action):
     decision = rejected(503, policy=RetryPolicy(attempts=3), attempts=attempts)
     assert decision.action is action
-    assert decision.reason == ("status_5xx" if action is Action.BURY else "")
+    assert decision.reason == ("status_5xx" if action is Action.DEAD_LETTER else "")
 
 
 def test_a_single_attempt_can_be_all():
-    assert after(Outcome.FAILED, Reason.RESET, policy=RetryPolicy(attempts=1)) == Decision(Action.BURY, reason="reset")
+    assert after(Outcome.FAILED, Reason.RESET, policy=RetryPolicy(attempts=1)) == Decision(Action.DEAD_LETTER, reason="reset")
 
 
 def test_without_limits_it_is_tried_for_ever():
@@ -143,8 +143,8 @@ def test_without_limits_it_is_tried_for_ever():
 def test_what_could_not_be_tried_again_within_its_lifetime_is_expired_now():
     policy = RetryPolicy(lifetime=100.0, base=8.0)
     assert rejected(503, policy=policy, age=96.0) == Decision(Action.RETRY, 4.0)
-    assert rejected(503, policy=policy, age=96.5) == Decision(Action.BURY, reason="expired")
-    assert rejected(503, policy=policy, age=50.0, retry_after="60") == Decision(Action.BURY, reason="expired")
+    assert rejected(503, policy=policy, age=96.5) == Decision(Action.DEAD_LETTER, reason="expired")
+    assert rejected(503, policy=policy, age=50.0, retry_after="60") == Decision(Action.DEAD_LETTER, reason="expired")
 
 
 # How long is waited.
@@ -223,7 +223,7 @@ def test_whatever_happens_the_limits_hold_and_a_dead_letter_has_its_reason(  # n
         now=NOW,
         chance=chance,
     )
-    assert (decision.action is Action.BURY) == bool(decision.reason)
+    assert (decision.action is Action.DEAD_LETTER) == bool(decision.reason)
     assert (decision.action is Action.ACK) == (ended[0] in {Outcome.DELIVERED, Outcome.UNCONFIRMED})
     if decision.action is Action.RETRY:
         assert ended[0] in {Outcome.FAILED, Outcome.REJECTED}
@@ -355,4 +355,4 @@ def test_a_failure_says_something_of_a_message_unless_no_connection_came_about(e
 def test_only_the_answers_that_say_something_use_the_attempts_up():
     policy = RetryPolicy(attempts=2)
     assert rejected(500, policy=policy, attempts=9, answers=1).action is Action.RETRY
-    assert rejected(500, policy=policy, attempts=9, answers=2).action is Action.BURY
+    assert rejected(500, policy=policy, attempts=9, answers=2).action is Action.DEAD_LETTER

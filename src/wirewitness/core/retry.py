@@ -37,7 +37,7 @@ class Action(enum.Enum):
     """It's forgotten."""
     RETRY = "retry"
     """It's sent again, later."""
-    BURY = "bury"
+    DEAD_LETTER = "dead_letter"
     """It becomes a dead letter."""
 
 
@@ -211,15 +211,15 @@ def decide(  # noqa: PLR0913 -- all that has a say
     """
     if settlement.outcome in {Outcome.DELIVERED, Outcome.UNCONFIRMED}:
         return Decision(Action.ACK)
-    buried = Decision(Action.BURY, reason=settlement.reason.value)
+    dead = Decision(Action.DEAD_LETTER, reason=settlement.reason.value)
     refused = settlement.outcome is Outcome.REJECTED and not (status is not None and policy.transient(status))
     if settlement.outcome is Outcome.DROPPED or refused:
-        return buried
+        return dead
     if policy.attempts is not None and (attempts if answers is None else answers) >= policy.attempts:
-        return buried
+        return dead
     delay = _delay(policy, attempts, retry_after, now, chance)
     if policy.lifetime is not None and age + delay > policy.lifetime:
-        return Decision(Action.BURY, reason=Reason.EXPIRED.value)
+        return Decision(Action.DEAD_LETTER, reason=Reason.EXPIRED.value)
     return Decision(Action.RETRY, delay)
 
 

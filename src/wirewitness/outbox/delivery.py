@@ -292,7 +292,7 @@ class DeliveryLoop:
         settlement = message.last or dropped(Reason.EXPIRED)
         self._deciding.append(threading.get_ident())
         try:
-            self._finish(message, settlement, Decision(Action.BURY, reason=Reason.EXPIRED.value), 0)
+            self._finish(message, settlement, Decision(Action.DEAD_LETTER, reason=Reason.EXPIRED.value), 0)
             self.announce(message, settlement)
         finally:
             self._deciding.remove(threading.get_ident())

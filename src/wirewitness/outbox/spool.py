@@ -26,7 +26,7 @@ class SpoolStats:
     What a spool holds at one instant.
 
     Attributes:
-        size: Messages that aren't acknowledged, buried or discarded: waiting, claimed, or due for a retry.
+        size: Messages that aren't acknowledged, dead-lettered or discarded: waiting, claimed, or due for a retry.
         claimed: How many of them are claimed.
         later: How many of them are due later, for a retry.
         bytes: Their bytes, as the bounds reckon them.

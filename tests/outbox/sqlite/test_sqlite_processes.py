@@ -480,3 +480,38 @@ def test_a_child_that_is_born_while_the_disk_hangs_keeps_its_messages_in_memory(
     """
     assert run(script, path) == ["0", "None", "0", "[1]", "1", "True", "0"]
     assert len(list(path.glob("*.db"))) == 1
+
+
+@posix
+@pytest.mark.parametrize("used", ["used", "unused"])
+def test_a_daemon_that_closes_all_descriptors_delivers_and_keeps_what_is_left(tmp_path, sink, used):
+    script = """
+    from wirewitness import HttpSender, Outbox
+    url, used = sys.stdin.readline().split()
+    box = Outbox(HttpSender(threads=2), spool=SqliteSpool(path))
+    if used == "used":
+        box("POST", url, {"by": "parent"})
+        assert box.flush(20.0).empty
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    os.closerange(3, 256)
+    for number in range(20):
+        box("POST", url, {"by": "daemon"})
+    empty = box.flush(20.0).empty
+    # Nobody listens there.
+    box("POST", "http://127.0.0.1:9/nobody", {"by": "daemon"})
+    left = box.close(1.0)
+    say(empty, left.kept, left.lost)
+    os._exit(0)
+    """
+    process = start(script, tmp_path / "spool")
+    out, _ = process.communicate(f"{sink.url}/v1/events {used}\n", timeout=60)
+    assert out.split() == ["True", "1", "0"]
+    assert len(sink.requests) == 20 + (used == "used")
+    spool = SqliteSpool(tmp_path / "spool")
+    assert spool.start() == 1
+    spool.close()

@@ -138,7 +138,7 @@ class SqliteSpool:
         self._calls = self._writer.calls
         self._started = False
         self._found = 0
-        self._buried = 0
+        self._dead_lettered = 0
 
     def start(self) -> int:
         """
@@ -324,7 +324,7 @@ class SqliteSpool:
         """
         if self._prefetch.ready.remove([message]):
             with self._prefetch.lock:
-                self._buried += 1
+                self._dead_lettered += 1
             self._calls.append(DeadLettered(message, reason, steady_ns()))
             self._writer.ring()
 
@@ -349,7 +349,7 @@ class SqliteSpool:
         What it holds.
         """
         prefetch, store = self._prefetch, self._store
-        own = store.own
+        own, file = store.own, store.own.file
         with prefetch.lock:
             size = len(prefetch)
             unwritten = len(own.fresh) + len(own.spilled) + len(self._calls)
@@ -361,8 +361,8 @@ class SqliteSpool:
                 capacity=self.most,
                 bytes_capacity=self.most_bytes,
                 oldest_ns=prefetch.ready.oldest_ns,
-                dead=self._buried - store.buried + store.dead,
-                durable=0 if own.file is None or not own.file.stands else max(0, size - unwritten),
+                dead=self._dead_lettered - store.dead_lettered + store.dead,
+                durable=0 if file is None or not file.stands else max(0, size - unwritten),
                 faults=self._faults.items(),
             )
 

@@ -175,7 +175,7 @@ class Store:
         others: Those of dead processes, which are drained where they are. Replaced as a whole, see :meth:`set_others`.
         found: Such files that were opened, and are not among ``others`` yet.
         ids: Where the ids of messages come from.
-        buried: How many calls of dead letters were taken in.
+        dead_lettered: How many calls of dead letters were taken in.
         losses: Numbers of messages that turned out to be damaged or gone after they were counted.
     """
 
@@ -203,7 +203,7 @@ class Store:
         self.found: deque[SpoolSource] = deque()
         self.ids: itertools.count[int] = itertools.count(1)
         self.losses: deque[int] = deque()
-        self.buried: int = 0
+        self.dead_lettered: int = 0
         # By the id of a message in memory, where its row is: only where that is not in the own file, under the same id.
         self._rows: dict[int, tuple[SpoolSource, int]] = {}
         self._again_at = 0.0
@@ -340,7 +340,7 @@ class Store:
             message: Message = call.message
             source, row = self._rows.get(message.id, (own, message.id))
             source.dead.append((*row_of(message, row), message.attempts, call.reason, call.at_ns))
-            self.buried += 1
+            self.dead_lettered += 1
             self._forget(message.id)
 
     def _forget(self, id_: int) -> None:
@@ -367,7 +367,10 @@ class Store:
     @property
     def dead(self) -> int:
         """How many dead letters there are in the files that are open, or are to be written to them."""
-        return sum([len(one.dead) + (one.file.dead if one.file else 0) for one in (self.own, *self.others)])
+        sources = (self.own, *self.others)
+        # Read once: the writer may let go of a file meanwhile.
+        files = [source.file for source in sources]
+        return sum([len(source.dead) for source in sources]) + sum([file.dead for file in files if file is not None])
 
     @property
     def settled(self) -> bool:
