@@ -132,7 +132,9 @@ def test_the_last_attempt_is_followed_by_none_and_leaves_its_reason(attempts, ac
 
 
 def test_a_single_attempt_can_be_all():
-    assert after(Outcome.FAILED, Reason.RESET, policy=RetryPolicy(attempts=1)) == Decision(Action.DEAD_LETTER, reason="reset")
+    assert after(Outcome.FAILED, Reason.RESET, policy=RetryPolicy(attempts=1)) == Decision(
+        Action.DEAD_LETTER, reason="reset"
+    )
 
 
 def test_without_limits_it_is_tried_for_ever():
