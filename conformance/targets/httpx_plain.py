@@ -1,5 +1,5 @@
 """
-``httpx`` with ``json=``: compact UTF-8, other bytes than ``json.dumps`` for the same value. No tap sees its sockets.
+``httpx`` with ``json=``: compact UTF-8, other bytes than ``json.dumps`` for the same value.
 """
 
 from __future__ import annotations

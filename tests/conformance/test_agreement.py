@@ -6,6 +6,8 @@ It takes minutes, and so has an environment of its own in tox.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from wirewitness.conformance.runner import Aim, check
@@ -15,7 +17,14 @@ from wirewitness.conformance.suite import SCENARIOS
 SDK = "optimizely.event_dispatcher:EventDispatcher"
 OURS = "wirewitness.conformance.targets"
 
-pytestmark = pytest.mark.slow("68 processes for each of five targets")
+pytestmark = pytest.mark.slow("68 processes for each of nine targets")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _with_this_folder_on_the_path():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        yield
 
 
 def marks(findings):
@@ -44,6 +53,10 @@ def played():
         f"{OURS}:plain_urllib",
         f"{OURS}:plain_urllib3",
         f"{OURS}:outbox",
+        "httpx_targets:Httpx",
+        "httpx_targets:HttpxAsyncio",
+        "httpx_targets:Httpx2",
+        "httpx_targets:Httpx2Asyncio",
     ],
 )
 def test_the_witness_agrees_with_the_sink_in_every_scenario(played, target):
