@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import socket
 import subprocess
@@ -488,6 +489,7 @@ def test_a_wsgi_application_in_the_process_is_no_wire(name):
 @pytest.mark.parametrize("tap", TAPS, ids=[tap.name for tap in TAPS])
 def test_the_installed_version_sends_through_the_methods_that_are_wrapped(tap):
     witness(lambda http_verb, url, params: None)
+    importlib.import_module(tap.name)
     assert wire.states()[tap.name] is TapState.INTACT
     assert [canary.sees(request) for request in tap.canaries] == [True, True]
     tap.uninstall()
