@@ -32,6 +32,9 @@ class StreamPart(NamedTuple):
     content: bytes
     last: bool
 
+    def __repr__(self) -> str:
+        return f"<StreamPart of stream {self.stream}, {len(self.content)} bytes>"
+
 
 def stream_parts(written: bytes) -> list[StreamPart]:
     """
