@@ -515,3 +515,48 @@ def test_a_daemon_that_closes_all_descriptors_delivers_and_keeps_what_is_left(tm
     spool = SqliteSpool(tmp_path / "spool")
     assert spool.start() == 1
     spool.close()
+
+
+@posix
+def test_nothing_is_written_to_descriptors_that_are_somebody_else_s_by_now(tmp_path, opened):
+    script = """
+    spool = SqliteSpool(path)
+    spool.start()
+    for number in range(10):
+        spool.put(message(number))
+    assert spool.sync(20.0)
+    os.closerange(3, 256)
+    files = [os.open(f"{path}-{number}", os.O_RDWR | os.O_CREAT) for number in range(20)]
+    for number in range(10, 20):
+        spool.put(message(number))
+    eventually(lambda: spool.sync(20.0))
+    say(spool.stats().size, spool.stats().durable, sum(os.fstat(file).st_size for file in files))
+    os.kill(os.getpid(), 9)
+    """
+    process = start(script, tmp_path / "spool")
+    out, _ = process.communicate(timeout=60)
+    assert out.split() == ["20", "20", "0"]
+    # What was in memory is in a new file, and in the old one, too.
+    assert set(numbers(claim_all(opened(at=tmp_path / "spool")))) == set(range(20))
+
+
+@posix
+def test_a_child_that_python_is_not_told_of_has_a_file_of_its_own(path):
+    script = """
+    import ctypes
+    spool = SqliteSpool(path)
+    spool.start()
+    child = ctypes.PyDLL(None).fork()
+    if not child:
+        say(spool.stats().size, spool.start(), spool.put(message(1)), spool.sync(20.0), spool.stats().durable)
+        os._exit(0)
+    os.waitpid(child, 0)
+    say(spool.put(message(2)), spool.sync(20.0), spool.stats().size)
+    spool.close()
+    """
+    assert run(script, path) == ["0", "0", "None", "True", "1", "None", "True", "1"]
+    assert sorted(numbers_on_disk(path)) == [1, 2]
+
+
+def numbers_on_disk(path):
+    return [int(body) for (body,) in rows(path)]

@@ -100,6 +100,7 @@ class FileLock:
         self.of: Path = path
         self.path: Path = Path(f"{path}.lock")
         self._fd: int | None = None
+        self._identity = (0, 0)
 
     def take(self) -> bool:
         """
@@ -126,6 +127,8 @@ class FileLock:
             # The process that held it has removed it in the meantime: what is locked here is a file without a name.
             os.close(fd)
         self._fd = fd
+        found = os.fstat(fd)
+        self._identity = (found.st_dev, found.st_ino)
         # On a full disk it stays unsigned.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
@@ -141,6 +144,21 @@ class FileLock:
                 return f"process {int(file.read(_PID_BYTES))}"
         except (OSError, ValueError):
             return "a living process"
+
+    @property
+    def held(self) -> bool:
+        """Whether the descriptor is still this lock's: a daemonizer may have closed all, and their numbers be others' now."""
+        try:
+            found = None if self._fd is None else os.fstat(self._fd)
+        except OSError:
+            return False
+        return found is not None and (found.st_dev, found.st_ino) == self._identity
+
+    def forget(self) -> None:
+        """
+        Leave a descriptor alone that is not this lock's any more.
+        """
+        self._fd = None
 
     def release(self, *, remove: bool = False) -> None:
         """

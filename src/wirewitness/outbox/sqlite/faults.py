@@ -153,6 +153,11 @@ def _told(kind: str, error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 
             f"it can't be written: {why}",
             f"let the user with the id {os.geteuid()} write to that folder, or name another path",
         )
+    if isinstance(error, OSError) and error.errno == errno.EBADF:
+        return (
+            "this process closed the descriptors of its file, as daemonizers do",
+            "none is needed for what is in memory; make the Outbox after that, or flush it before",
+        )
     if isinstance(error, FileNotFoundError):
         return (
             "its file or folder was removed while it was in use",

@@ -144,6 +144,7 @@ class SqliteSpool:
         """
         Count what earlier processes have left, and begin to take messages.
         """
+        fork.check()
         if self._started:
             return 0
         self._started = True
@@ -222,6 +223,7 @@ class SqliteSpool:
         """
         Take a message, if there is room. With ``sync``, it is on disk when this returns.
         """
+        fork.check()
         size = message.size
         if size > self.most_bytes:
             return Reason.TOO_LARGE
@@ -296,6 +298,7 @@ class SqliteSpool:
         """
         Take messages out until they are acknowledged or put back: those in memory, and others are read meanwhile.
         """
+        fork.check()
         claimed = self._prefetch.ready.claim(most, now, closed)
         if self._prefetch.hungry:
             self._writer.ring()
@@ -348,6 +351,7 @@ class SqliteSpool:
         """
         What it holds.
         """
+        fork.check()
         prefetch, store = self._prefetch, self._store
         own, file = store.own, store.own.file
         with prefetch.lock:
@@ -370,6 +374,7 @@ class SqliteSpool:
         """
         Wait until all is on disk.
         """
+        fork.check()
         ticket = Ticket()
         if self._started and self._writer.ask(ticket, timeout):
             return ticket.durable
@@ -382,6 +387,7 @@ class SqliteSpool:
         Returns:
             The messages that could not be written.
         """
+        fork.check()
         lost = self._writer.close()
         self._empty()
         return lost

@@ -389,6 +389,8 @@ class Store:
         own = self.own
         if self.state in {State.CLOSED, State.UNUSABLE}:
             return
+        for source in (own, *self.others):
+            self._watch_descriptors(source)
         if own.file is not None and own.broken is None and not own.file.stands:
             self._fail(own, FileNotFoundError(errno.ENOENT, "was removed while it was in use"))
         for source in (own, *self.others):
@@ -407,6 +409,15 @@ class Store:
                     if got:
                         self._let_go(source)
                         self.set_others([one for one in self.others if one is not source])
+
+    def _watch_descriptors(self, source: SpoolSource) -> None:
+        # SQLite's went with the lock's. Nothing may be written to them, nor may they be closed: they can be others' by now.
+        file, lock = source.file, source.lock
+        if file is not None and lock is not None and source.broken is None and not lock.held:
+            file.disown()
+            lock.forget()
+            source.lock = None
+            self._fail(source, OSError(errno.EBADF, "its descriptors were closed"))
 
     def _write(self, source: SpoolSource, file: SpoolFile) -> None:
         try:
