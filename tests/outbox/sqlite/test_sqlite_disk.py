@@ -135,6 +135,30 @@ def test_what_waits_for_room_is_bounded_in_bytes(opened, monkeypatch):
     assert spool.put(message(99, SIZE)) is None
 
 
+def test_a_full_own_file_is_left_alone_for_a_while_though_others_can_be_written(opened, path):
+    # Two dead processes' files: the larger becomes this one's own.
+    spools = [SqliteSpool(path), SqliteSpool(path)]
+    for each, count in zip(spools, (40, 30), strict=True):
+        each.start()
+        for number in range(count):
+            assert each.put(message(1000 * count + number, SIZE)) is None
+    for each in spools:
+        each.close()
+    spool = opened()
+    claimed = {int(one.body): one for one in spool.claim(100, steady())}
+    others = sorted(number for number in claimed if number // 1000 == 30)
+    assert len(others) == 30
+    with full(spool):
+        for number in range(5):
+            assert spool.put(message(number, SIZE)) is None
+        assert spool.sync(10.0) is False
+        for left in (29, 28, 27):
+            spool.ack([claimed[others.pop()]])
+            eventually(lambda left=left: spool._store.others[0].file.queued <= left)
+        assert faults(spool)["disk_full"] == 1
+    eventually(lambda: spool.sync(10.0))
+
+
 def test_messages_that_are_not_written_are_told_by_close(opened):
     spool = opened()
     spool.put(message(0, SIZE))

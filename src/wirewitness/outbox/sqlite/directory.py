@@ -154,12 +154,6 @@ class FileLock:
             return False
         return found is not None and (found.st_dev, found.st_ino) == self._identity
 
-    def forget(self) -> None:
-        """
-        Leave a descriptor alone that is not this lock's any more.
-        """
-        self._fd = None
-
     def release(self, *, remove: bool = False) -> None:
         """
         Unlock it; in a forked child, close the copy, which leaves the parent's lock alone.
@@ -167,7 +161,8 @@ class FileLock:
         Args:
             remove: Whether the file is to go, which must be while it is held.
         """
-        fd, self._fd = self._fd, None
+        fd = self._fd if self.held else None
+        self._fd = None
         if fd is None:
             return
         if remove and sys.platform != "win32":

@@ -415,8 +415,7 @@ class Store:
         file, lock = source.file, source.lock
         if file is not None and lock is not None and source.broken is None and not lock.held:
             file.disown()
-            lock.forget()
-            source.lock = None
+            source.file = source.lock = None
             self._fail(source, OSError(errno.EBADF, "its descriptors were closed"))
 
     def _write(self, source: SpoolSource, file: SpoolFile) -> None:
@@ -427,7 +426,7 @@ class Store:
                 if file.dead_bytes > self._dead_bytes or time.monotonic() >= self._expire_at:
                     self._expire_at = time.monotonic() + _EXPIRE_SECONDS
                     self._limit_dead(file)
-                if self.state is State.FULL:
+                if self.state is State.FULL and source is self.own:
                     self.state = State.OPEN
                     file.keep_reserve()
             elif self.state is State.FULL and source is self.own:
@@ -541,6 +540,7 @@ class Store:
     def _opened_again(self, source: SpoolSource) -> SpoolSource | None:
         file, lock = source.file, source.lock
         if file is None or lock is None:
+            # Its descriptors were closed. It is whole, and another process's to drain.
             return None
         stands = file.stands
         with contextlib.suppress(*TROUBLES):
