@@ -54,7 +54,11 @@ def damaged(path, *, whole_page=False):
     A file's bytes, the 60th message's damaged. It may stand there more than once: pages that are free keep their content.
     """
     whole = bytearray(path.read_bytes())
-    while (at := whole.find(message(60, SIZE).body)) >= 0:
+    body, at = message(60, SIZE).body, -1
+    while (at := whole.find(body, at + 1)) >= 0:
+        if whole[at + len(body) :].startswith(b" "):
+            # Another message's, of one digit, behind a byte that happens to be a 6.
+            continue
         whole[at] = ord("9")
         if whole_page:
             begin = at // 4096 * 4096
