@@ -70,6 +70,10 @@ class FetchAnswer(NamedTuple):
         return f"FetchAnswer({self.status}, {len(self.body)} bytes)"
 
 
+_SOCKET: Final = socket.socket
+"""gevent's monkey patch may put another class in its place, while a fetch is under way."""
+
+
 class FetchDeadline:
     """
     Ends the connections of a fetch when its time is over: a timeout of a socket begins anew with each byte.
@@ -110,7 +114,8 @@ class FetchDeadline:
         for sock in list(self._sockets):
             # SSLSocket's own shutdown would take the TLS state away under the thread that reads.
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                kind = _SOCKET if isinstance(sock, _SOCKET) else socket.socket
+                kind.shutdown(sock, socket.SHUT_RDWR)
 
 
 _DEADLINE: Final[ContextVar[FetchDeadline | None]] = ContextVar("wirewitness_datafile_deadline", default=None)

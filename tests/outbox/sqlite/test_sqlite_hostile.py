@@ -300,5 +300,7 @@ def test_where_a_file_is_refused_it_does_not_stay_locked(path):
     spool = SqliteSpool(path)
     assert spool.start() == 0
     Path(f"{orphan}-wal").rmdir()
-    assert SqliteSpool(path).start() == COUNT
     spool.close()
+    again = SqliteSpool(path)
+    assert again.start() == COUNT
+    again.close()
