@@ -10,9 +10,10 @@ import json
 
 import httpx
 import httpx2
+import pytest
 import trio
 
-from seen import PATIENCE
+from seen import BODY, PATIENCE, PAYLOAD
 
 from wirewitness import witness
 from wirewitness.testing import capture
@@ -116,3 +117,27 @@ KINDS = {
     "httpx2-asyncio": Kind(httpx2, on_asyncio),
     "httpx2-trio": Kind(httpx2, trio.run),
 }
+
+
+async def cancelled_in_the_middle(kind, url, **client):
+    """
+    The dispatch of a task that is cancelled when a part of its body has been made.
+    """
+    sent = asyncio.Event()
+
+    async def body():
+        yield BODY[:9]
+        sent.set()
+        await asyncio.Event().wait()
+
+    async def script(client, http_verb, url, params):
+        await client.request(http_verb, url, content=body())
+
+    with capture() as dispatches:
+        task = asyncio.create_task(witness(kind.dispatcher(script, **client))("POST", url, PAYLOAD))
+        await sent.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (dispatch,) = dispatches
+    return dispatch

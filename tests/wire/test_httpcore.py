@@ -17,7 +17,7 @@ import httpcore
 import httpx
 import pytest
 
-from httpx_kinds import KINDS, Kind, send
+from httpx_kinds import KINDS, Kind, cancelled_in_the_middle, send
 from seen import BODY, PAYLOAD, assert_agreement, assert_delivered, ending
 
 from wirewitness import Outcome, Verdict, wire, witness
@@ -351,24 +351,7 @@ def test_the_last_of_several_connect_attempts_is_the_exchange(kind):
 
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
 async def test_a_task_cancelled_in_the_middle_of_a_body_is_failed(sink, library):
-    kind = KINDS[f"{library}-asyncio"]
-    sent = asyncio.Event()
-
-    async def body():
-        yield BODY[:9]
-        sent.set()
-        await asyncio.Event().wait()
-
-    async def script(client, http_verb, url, params):
-        await client.request(http_verb, url, content=body())
-
-    with capture() as dispatches:
-        task = asyncio.create_task(witness(kind.dispatcher(script))("POST", f"{sink.url}/v1/events", PAYLOAD))
-        await sent.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    (dispatch,) = dispatches
+    dispatch = await cancelled_in_the_middle(KINDS[f"{library}-asyncio"], f"{sink.url}/v1/events")
     assert (dispatch.outcome, dispatch.verdict) == (Outcome.FAILED, Verdict.UNOBSERVED)
     assert dispatch.exchanges[0].failure is Reason.CANCELLED
     assert not dispatch.exchanges[0].complete

@@ -15,7 +15,7 @@ import h2.events
 import h2.exceptions
 import pytest
 
-from httpx_kinds import KINDS, send
+from httpx_kinds import KINDS, cancelled_in_the_middle, send
 from seen import BODY, PAYLOAD, ending
 
 from wirewitness import Outcome, Verdict, witness
@@ -148,24 +148,7 @@ async def test_the_streams_of_one_connection_are_not_mixed_up(server, library):
 
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
 async def test_a_task_cancelled_in_the_middle_of_a_body_is_failed(server, library):
-    kind = KINDS[f"{library}-asyncio"]
-    sent = asyncio.Event()
-
-    async def body():
-        yield BODY[:9]
-        sent.set()
-        await asyncio.Event().wait()
-
-    async def script(client, http_verb, url, params):
-        await client.request(http_verb, url, content=body())
-
-    with capture() as dispatches:
-        task = asyncio.create_task(witness(kind.dispatcher(script, **HTTP2))("POST", f"{server[0]}/204", PAYLOAD))
-        await sent.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    (dispatch,) = dispatches
+    dispatch = await cancelled_in_the_middle(KINDS[f"{library}-asyncio"], f"{server[0]}/204", **HTTP2)
     assert (dispatch.outcome, dispatch.verdict) == (Outcome.FAILED, Verdict.UNOBSERVED)
     assert (dispatch.exchanges[0].failure, dispatch.exchanges[0].complete) == (Reason.CANCELLED, False)
 
