@@ -234,14 +234,13 @@ class WriterThread:
             self._rings.put(None)
         if self._thread is not None and not self.here:
             self._thread.join(_JOIN_SECONDS)
-        if not self.gate.acquire(timeout=1.0):
-            # The disk hangs, and with it the thread.
-            return self._store.unwritten
-        try:
-            self._finish()
-            return self._store.unwritten
-        finally:
-            self.gate.release()
+        # Where the disk hangs, and with it the thread, nothing more is written.
+        if self.gate.acquire(timeout=1.0):
+            try:
+                self._finish()
+            finally:
+                self.gate.release()
+        return self._store.unwritten
 
     @fail_open("spool")
     def _finish(self) -> None:
